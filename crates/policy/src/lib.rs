@@ -1,0 +1,7 @@
+//! What we decide: money, prices, plans, and one folder for each deciding stage.
+//!
+//! **Invariant**: pure; time, ids and random draws arrive as arguments, so that a replay runs the
+//! very decisions that production runs (tidy test `pure_rooms_stay_pure`).
+
+pub mod moment;
+pub mod money;

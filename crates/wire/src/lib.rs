@@ -1,0 +1,6 @@
+//! What travels: dialects, usage, stream events, client-shaped errors and byte splices.
+//!
+//! **Invariant**: pure (no runtime, IO, clock or randomness), and a body that no lever edits leaves
+//! as the bytes it came in (test `untouched_bodies_are_identical`).
+
+pub mod usage;
