@@ -1,1 +1,65 @@
-fn main() {}
+//! `tokenwise`: the only binary. Reads the command line, runs one command, says what went wrong.
+//!
+//! **Invariant**: an error is one line on standard error and an exit code (test
+//! `failures_have_their_codes`).
+
+mod command;
+mod config;
+mod env;
+mod ledger;
+mod print;
+mod simulate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::env::Environment;
+use crate::print::failure;
+
+/// A gateway between applications and LLM providers: the same work for less, with exact books.
+#[derive(Debug, Parser)]
+#[command(name = "tokenwise", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(command::serve::Arguments),
+    Demo(command::demo::Arguments),
+    Report(command::report::Arguments),
+    Explain(command::explain::Arguments),
+    Price(command::price::Arguments),
+    Keys(command::keys::Arguments),
+    Check(command::check::Arguments),
+    Doctor(command::doctor::Arguments),
+    Simulate(simulate::Simulate),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let environment = Environment::of_process();
+    let result = match arguments.command {
+        Command::Serve(arguments) => command::serve::run(&arguments, environment),
+        Command::Demo(arguments) => command::demo::run(&arguments),
+        Command::Report(arguments) => command::report::run(&arguments, &environment),
+        Command::Explain(arguments) => command::explain::run(&arguments, &environment),
+        Command::Price(arguments) => command::price::run(&arguments, &environment),
+        Command::Keys(arguments) => command::keys::run(&arguments, &environment),
+        Command::Check(arguments) => command::check::run(&arguments, &environment),
+        Command::Doctor(arguments) => command::doctor::run(&arguments, &environment),
+        Command::Simulate(arguments) => command::simulate::run(arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => match failure::code(&error) {
+            Some(code) => {
+                print::note(&format!("error: {}", failure::chain(error.as_ref())));
+                ExitCode::from(code)
+            }
+            None => ExitCode::SUCCESS,
+        },
+    }
+}

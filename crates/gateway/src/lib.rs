@@ -1,1 +1,73 @@
-//! x
+//! What happens: one folder for each stage of a call's life; the only async room of the data path.
+//!
+//! **Invariant**: every call that was sent upstream is settled exactly once, and nothing is sent
+//! before the stages before it have let it pass (`life::serve`; property
+//! `every_exit_settles_exactly_once`).
+
+pub mod clock;
+pub mod dispatch;
+pub mod id;
+pub mod life;
+pub mod metrics;
+pub mod receive;
+pub mod relay;
+pub mod route;
+pub mod server;
+pub mod settle;
+pub mod setup;
+pub mod tasks;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use policy::ports::Ledger;
+
+use crate::clock::Clock;
+use crate::dispatch::send::Http;
+use crate::dispatch::shape::CacheLever;
+use crate::metrics::Metrics;
+use crate::receive::keyring::Keyring;
+use crate::setup::Setup;
+use crate::tasks::Tasks;
+
+/// A running gateway: what all calls share.
+pub struct Gateway {
+    /// What it is told; replaced whole on reload.
+    pub setup: ArcSwap<Setup>,
+    /// The keys that open it; replaced whole when the store's change.
+    pub keyring: ArcSwap<Keyring>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where calls are written down.
+    pub ledger: Arc<dyn Ledger>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Background work.
+    pub tasks: Tasks,
+    /// The connection pool.
+    pub http: Http,
+    /// The cache lever's memory, and the worlds that it is compared with.
+    pub cache: CacheLever,
+}
+
+impl Gateway {
+    /// A gateway that is ready to serve.
+    pub fn new(
+        setup: Setup,
+        keyring: Keyring,
+        clock: Arc<dyn Clock>,
+        ledger: Arc<dyn Ledger>,
+    ) -> Arc<Self> {
+        let http = Http::new(&setup.limits);
+        Arc::new(Self {
+            setup: ArcSwap::from_pointee(setup),
+            keyring: ArcSwap::from_pointee(keyring),
+            clock,
+            ledger,
+            metrics: Metrics::default(),
+            tasks: Tasks::default(),
+            http,
+            cache: CacheLever::default(),
+        })
+    }
+}

@@ -3,5 +3,10 @@
 //! **Invariant**: pure; time, ids and random draws arrive as arguments, so that a replay runs the
 //! very decisions that production runs (tidy test `pure_rooms_stay_pure`).
 
+pub mod key;
 pub mod moment;
 pub mod money;
+pub mod ports;
+pub mod prices;
+pub mod refusal;
+pub mod shape;

@@ -1,0 +1,293 @@
+//! `tokenwise explain`: one call, from what came in to what it cost, and why.
+//!
+//! **Invariant**: lines that are shown beside a cost add up to it, or are not shown (test
+//! `a_bill_that_does_not_fit_is_not_shown`).
+
+use std::process::ExitCode;
+
+use policy::money::PicoUsd;
+use policy::ports::read::{LedgerReader, StoredCall};
+use policy::ports::{CallId, CallSettled, Leg};
+use policy::prices::PriceBook;
+use policy::prices::bill::{Bill, Class};
+use serde_json::{Map, Value, json};
+
+use super::price::bill_text;
+use crate::config::Source;
+use crate::env::Environment;
+use crate::ledger::LedgerSource;
+use crate::print::amount::{known, pico, pico_known, share};
+use crate::print::failure::UsageError;
+use crate::print::table::{Set, table};
+use crate::print::{self, Format, figures, time};
+
+/// Stands for the newest call.
+const LAST: &str = "last";
+
+/// Show what happened to a call, what it cost, and why.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The call's id, from the header `x-tokenwise-call` or the log; `last` for the newest.
+    call: String,
+    #[command(flatten)]
+    ledger: LedgerSource,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Explains.
+pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let reader = arguments.ledger.reader(environment)?;
+    let found = match arguments.call.as_str() {
+        LAST => reader.latest(1)?.pop(),
+        id => reader.call(&CallId(id.to_owned()))?,
+    };
+    let call = found.ok_or_else(|| {
+        let id = &arguments.call;
+        UsageError(format!(
+            "no call `{id}` in this ledger; ids are in the header `x-tokenwise-call`, and `last` \
+             is the newest"
+        ))
+    })?;
+    let prices = Prices::new(environment);
+    if arguments.format.json {
+        print::json(&json(&call, &prices))?;
+    } else {
+        print::out(&text(&call, &prices))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The price book, and which part of it holds for which provider of the configuration.
+#[derive(Debug)]
+pub(crate) struct Prices {
+    book: PriceBook,
+    sellers: Vec<(String, String)>,
+}
+
+impl Prices {
+    /// Those of the configuration; the built-in ones where it cannot be read, for a call can be
+    /// explained without it.
+    pub(crate) fn new(environment: &Environment) -> Self {
+        match Source::default().load(environment) {
+            Ok(config) => {
+                let setup = config.settings();
+                let sellers = setup.upstreams.iter();
+                let sellers = sellers.map(|row| (row.id.clone(), row.prices.clone())).collect();
+                Self { book: setup.prices.clone(), sellers }
+            }
+            Err(_) => Self { book: PriceBook::built_in().clone(), sellers: Vec::new() },
+        }
+    }
+
+    /// The lines of a leg's cost, if this book leads to exactly that cost.
+    fn bill(&self, leg: &Leg) -> Option<Bill> {
+        let seller = self.sellers.iter().find(|(id, _)| *id == leg.provider);
+        let seller = seller.map_or(&leg.provider, |(_, prices)| prices);
+        let bill = self.book.cost(seller, &leg.model, &leg.usage, leg.sent_at).ok()?;
+        (Some(bill.total()) == leg.cost).then_some(bill)
+    }
+}
+
+fn json(call: &StoredCall, prices: &Prices) -> Value {
+    let opened = &call.opened;
+    json!({
+        "call": opened.call.0,
+        "at_ms": opened.at.0,
+        "key": opened.key,
+        "session": opened.session,
+        "task": opened.task,
+        "endpoint": opened.endpoint,
+        "model": opened.model,
+        "provider": opened.provider,
+        "estimated": call.is_estimated(),
+        "settled": call.settled.as_ref().map(|settled| settled_json(settled, prices)),
+    })
+}
+
+fn settled_json(settled: &CallSettled, prices: &Prices) -> Value {
+    let legs: Vec<Value> = settled.legs.iter().map(|leg| leg_json(leg, prices)).collect();
+    json!({
+        "at_ms": settled.at.0,
+        "end": settled.end.name(),
+        "status": settled.status,
+        "cost_pico_usd": pico_known(settled.cost),
+        "untouched_pico_usd": pico_known(settled.untouched),
+        "levers": figures::levers(&settled.savings),
+        "prices": settled.prices,
+        "legs": legs,
+        "notes": notes(settled),
+    })
+}
+
+fn leg_json(leg: &Leg, prices: &Prices) -> Value {
+    let lines = prices.bill(leg).map(|bill| {
+        let lines = Class::ALL.iter();
+        lines
+            .map(|class| (class.name().to_owned(), pico(bill.line(*class))))
+            .collect::<Map<String, Value>>()
+    });
+    json!({
+        "provider": leg.provider,
+        "model": leg.model,
+        "sent_at_ms": leg.sent_at.0,
+        "first_byte_at_ms": leg.first_byte_at.map(|at| at.0),
+        "ended_at_ms": leg.ended_at.0,
+        "status": leg.status,
+        "end": leg.end.name(),
+        "usage": figures::usage(&leg.usage),
+        "estimated": leg.estimated,
+        "cost_pico_usd": pico_known(leg.cost),
+        "lines_pico_usd": lines,
+    })
+}
+
+/// What the levers wrote down; text that is no JSON stays text.
+fn notes(settled: &CallSettled) -> Value {
+    serde_json::from_str(&settled.notes)
+        .unwrap_or_else(|_| Value::String(settled.notes.clone()))
+}
+
+fn text(call: &StoredCall, prices: &Prices) -> String {
+    let opened = &call.opened;
+    let mut text = format!(
+        "{} at {} UTC\n{} for {} with key {}\n",
+        opened.call.0,
+        time::shown(opened.at),
+        opened.endpoint,
+        opened.model,
+        opened.key
+    );
+    for (label, name) in [("session", &opened.session), ("task", &opened.task)] {
+        if let Some(name) = name {
+            text.push_str(&format!("{label} {name}\n"));
+        }
+    }
+    let Some(settled) = &call.settled else {
+        text.push_str("still running\n");
+        return text;
+    };
+    for (index, leg) in settled.legs.iter().enumerate() {
+        text.push_str(&leg_text(index + 1, leg, prices));
+    }
+    if settled.legs.is_empty() {
+        text.push_str("\nnothing was sent\n");
+    }
+    text.push_str(&format!("\n{}", arithmetic(settled)));
+    let notes = notes(settled);
+    if notes.as_object().is_none_or(|notes| !notes.is_empty()) {
+        text.push_str("\nwhy\n");
+        lines(&mut text, &notes, 1);
+    }
+    text
+}
+
+fn leg_text(number: usize, leg: &Leg, prices: &Prices) -> String {
+    let status = leg.status.map_or("no answer".to_owned(), |status| format!("status {status}"));
+    let first = leg.first_byte_at.map_or("never".to_owned(), |at| {
+        format!("after {}", time::stretch(at.since(leg.sent_at)))
+    });
+    let took = time::stretch(leg.ended_at.since(leg.sent_at));
+    let mut text = format!(
+        "\nleg {number}: {}/{}, {}, {status}, first byte {first}, over after {took}\n",
+        leg.provider,
+        leg.model,
+        leg.end.name()
+    );
+    if leg.estimated {
+        text.push_str("usage is estimated: the provider reported none\n");
+    }
+    match (prices.bill(leg), leg.cost) {
+        (Some(bill), _) => text.push_str(&bill_text(&leg.usage, &bill)),
+        (None, None) => text.push_str("cost unknown: the price book had no price for it\n"),
+        (None, Some(cost)) => text.push_str(&format!(
+            "cost {cost}; its price book is not the one in force now, so its lines are not shown\n"
+        )),
+    }
+    text
+}
+
+/// Untouched, minus what each lever saved, is the cost.
+fn arithmetic(settled: &CallSettled) -> String {
+    let (Some(untouched), Some(cost)) = (settled.untouched, settled.cost) else {
+        return format!("cost {}; nothing to compare it with\n", known(settled.cost));
+    };
+    let line = |label: String, amount: PicoUsd| {
+        vec![label, amount.to_string(), share(amount, untouched)]
+    };
+    let mut rows = vec![line("untouched (estimated)".to_owned(), untouched)];
+    for (lever, saved) in &settled.savings {
+        rows.push(line(format!("{} lever", lever.name()), -*saved));
+    }
+    rows.push(line("cost".to_owned(), cost));
+    table(&[("bill", Set::Left), ("USD", Set::Right), ("of untouched", Set::Right)], &rows)
+}
+
+/// A JSON value as indented lines.
+fn lines(text: &mut String, value: &Value, depth: usize) {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                match value {
+                    Value::Object(_) | Value::Array(_) => {
+                        text.push_str(&format!("{indent}{name}\n"));
+                        lines(text, value, depth + 1);
+                    }
+                    Value::Null => {}
+                    Value::String(word) => text.push_str(&format!("{indent}{name}: {word}\n")),
+                    Value::Bool(_) | Value::Number(_) => {
+                        text.push_str(&format!("{indent}{name}: {value}\n"));
+                    }
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| lines(text, item, depth)),
+        Value::String(word) => text.push_str(&format!("{indent}{word}\n")),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {
+            text.push_str(&format!("{indent}{value}\n"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::moment::Moment;
+    use policy::ports::End;
+    use wire::usage::{Tokens, Usage};
+
+    use super::*;
+
+    fn leg(cost: PicoUsd) -> Leg {
+        Leg {
+            provider: "anthropic".into(),
+            model: "claude-sonnet-4-6".into(),
+            sent_at: Moment(1_800_000_000_000),
+            first_byte_at: None,
+            ended_at: Moment(1_800_000_000_900),
+            status: Some(200),
+            end: End::Answered,
+            usage: Usage { uncached: Tokens(1_000), output: Tokens(10), ..Usage::default() },
+            estimated: false,
+            cost: Some(cost),
+        }
+    }
+
+    #[test]
+    fn a_bill_that_does_not_fit_is_not_shown() {
+        let prices = Prices { book: PriceBook::built_in().clone(), sellers: Vec::new() };
+        let bill = prices.bill(&leg(PicoUsd(1)));
+        assert!(bill.is_none());
+        assert!(leg_text(1, &leg(PicoUsd(1)), &prices).contains("lines are not shown"));
+        let exact = prices.book.cost("anthropic", "claude-sonnet-4-6", &leg(PicoUsd(1)).usage, Moment(1_800_000_000_000));
+        let exact = exact.unwrap().total();
+        assert!(leg_text(1, &leg(exact), &prices).contains("input"));
+    }
+
+    #[test]
+    fn notes_become_lines() {
+        let mut text = String::new();
+        lines(&mut text, &json!({"a": {"b": 1, "c": ["x", "y"], "d": null}, "e": "f"}), 0);
+        assert_eq!(text, "a\n  b: 1\n  c\n    x\n    y\ne: f\n");
+    }
+}

@@ -1,0 +1,45 @@
+//! The commands: one file each, with its arguments and a `run`.
+//!
+//! **Invariant**: a command prints its result to standard output and nothing else there; progress
+//! and remarks go to standard error (test `commands_print_json_on_request` in `tests/it`).
+
+pub(crate) mod check;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod explain;
+pub(crate) mod keys;
+pub(crate) mod price;
+pub(crate) mod report;
+pub(crate) mod serve;
+pub(crate) mod simulate;
+pub(crate) mod start;
+
+use std::future::Future;
+
+use anyhow::Context as _;
+use gateway::clock::{Clock as _, SystemClock};
+use policy::moment::Moment;
+
+/// Runs async work to its end.
+pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime; are there too many threads?")?;
+    runtime.block_on(work)
+}
+
+/// The machine's time.
+pub(crate) fn now() -> Moment {
+    SystemClock.now()
+}
+
+/// Completes when the process is asked to end.
+pub(crate) async fn asked_to_end() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
+    tokio::select! {
+        interrupt = tokio::signal::ctrl_c() => interrupt.context("cannot listen to SIGINT"),
+        _ = terminate.recv() => Ok(()),
+    }
+}

@@ -1,0 +1,174 @@
+//! `tokenwise report`: what calls cost, what they would have cost, and which lever saved what.
+//!
+//! **Invariant**: the breakdown is that of the ledger, whose parts add up to its totals (store
+//! conformance, `sums_are_exact`).
+
+use std::process::ExitCode;
+
+use policy::ports::read::{By, Filter, LedgerReader, Slice, Totals};
+use serde_json::{Value, json};
+
+use super::now;
+use crate::env::Environment;
+use crate::ledger::LedgerSource;
+use crate::print::amount::{count, share};
+use crate::print::table::{Set, table};
+use crate::print::{self, Format, figures, time};
+
+/// Show what calls cost, what they would have cost untouched, and which lever saved what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Only calls since then: a day as `2026-11-24` (UTC), or how long ago as `7d`.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only calls before then.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// What to break the sums down by.
+    #[arg(long, value_enum, default_value = "model")]
+    by: Breakdown,
+    /// Only calls with this key, by its id.
+    #[arg(long, value_name = "ID")]
+    key: Option<String>,
+    /// Only calls of this session.
+    #[arg(long, value_name = "NAME")]
+    session: Option<String>,
+    /// Only calls of this task.
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
+    /// Only calls that asked for this model.
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    #[command(flatten)]
+    ledger: LedgerSource,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// What to break the sums down by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Breakdown {
+    /// The day (UTC) on which the call arrived.
+    Day,
+    /// The model that was asked for.
+    Model,
+    /// The provider that was called.
+    Provider,
+    /// The key that was called with.
+    Key,
+    /// The session.
+    Session,
+    /// The task.
+    Task,
+}
+
+impl Breakdown {
+    const fn by(self) -> By {
+        match self {
+            Self::Day => By::Day,
+            Self::Model => By::Model,
+            Self::Provider => By::Provider,
+            Self::Key => By::Key,
+            Self::Session => By::Session,
+            Self::Task => By::Task,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Model => "model",
+            Self::Provider => "provider",
+            Self::Key => "key",
+            Self::Session => "session",
+            Self::Task => "task",
+        }
+    }
+}
+
+/// Reports.
+pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let moment = |text: &Option<String>| {
+        text.as_deref().map(|text| time::moment(text, now())).transpose()
+    };
+    let filter = Filter {
+        since: moment(&arguments.since)?,
+        until: moment(&arguments.until)?,
+        key: arguments.key.clone(),
+        session: arguments.session.clone(),
+        task: arguments.task.clone(),
+        model: arguments.model.clone(),
+    };
+    let reader = arguments.ledger.reader(environment)?;
+    let totals = reader.totals(&filter)?;
+    let slices = reader.breakdown(&filter, arguments.by.by())?;
+    if arguments.format.json {
+        let mut value = json(&totals, &slices, arguments.by);
+        value["since_ms"] = filter.since.map(|moment| moment.0).into();
+        value["until_ms"] = filter.until.map(|moment| moment.0).into();
+        print::json(&value)?;
+    } else {
+        print::out(&text(&totals, &slices, arguments.by))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sums and their breakdown as JSON.
+pub(crate) fn json(totals: &Totals, slices: &[Slice], by: Breakdown) -> Value {
+    let parts: Vec<Value> = slices
+        .iter()
+        .map(|slice| {
+            let mut part = figures::totals(&slice.totals);
+            part["label"] = slice.label.clone().into();
+            part
+        })
+        .collect();
+    json!({"totals": figures::totals(totals), "by": by.name(), "parts": parts})
+}
+
+/// Sums and their breakdown for people.
+pub(crate) fn text(totals: &Totals, slices: &[Slice], by: Breakdown) -> String {
+    if totals.calls == 0 && totals.running == 0 {
+        return "no calls in the ledger match; point a client at the gateway, or widen the filter\n"
+            .to_owned();
+    }
+    let heads = [
+        (by.name(), Set::Left),
+        ("calls", Set::Right),
+        ("input", Set::Right),
+        ("cached", Set::Right),
+        ("written", Set::Right),
+        ("output", Set::Right),
+        ("untouched", Set::Right),
+        ("saved", Set::Right),
+        ("", Set::Right),
+        ("cost", Set::Right),
+    ];
+    let mut rows: Vec<Vec<String>> = slices
+        .iter()
+        .map(|slice| row(slice.label.as_deref().unwrap_or("–"), &slice.totals))
+        .collect();
+    if rows.len() > 1 {
+        rows.push(row("all", totals));
+    }
+    let (table, bill) = (table(&heads, &rows), figures::bill(totals));
+    let caveats = figures::caveats(totals);
+    let note = "Untouched is an estimate: what the same calls would have cost without the gateway.";
+    format!("{table}\n{bill}\n{note}\n{caveats}")
+}
+
+fn row(label: &str, totals: &Totals) -> Vec<String> {
+    let usage = &totals.usage;
+    vec![
+        label.to_owned(),
+        count(totals.calls),
+        count(usage.input().0),
+        count(usage.cache_read.0),
+        count(usage.cache_write.total().0),
+        count(usage.output.0),
+        totals.untouched.to_string(),
+        totals.saved().to_string(),
+        share(totals.saved(), totals.untouched),
+        totals.cost.to_string(),
+    ]
+}

@@ -1,0 +1,103 @@
+//! From a configuration to a gateway that is ready to serve.
+//!
+//! **Invariant**: nothing is listened to before the store is open and access is decided (test
+//! `open_access_beyond_loopback_does_not_start` in `tests/it`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use gateway::Gateway;
+use gateway::clock::{Clock as _, SystemClock};
+use gateway::receive::keyring::Keyring;
+use gateway::setup::{Access, AskUsage, LeverMode, Setup};
+use tokio::net::TcpListener;
+
+use crate::config::build::{Config, Place};
+use crate::config::watch::{keys_made, keys_of};
+use crate::ledger::Open;
+use crate::print::amount::count;
+
+/// A gateway with its listener.
+pub(crate) struct Started {
+    /// The gateway.
+    pub(crate) gateway: Arc<Gateway>,
+    /// Its port.
+    pub(crate) listener: TcpListener,
+    /// Where it listens in fact.
+    pub(crate) address: SocketAddr,
+    /// Its store.
+    pub(crate) open: Open,
+    /// The version of the keys that it knows.
+    pub(crate) keys_version: u64,
+}
+
+/// Opens the store, decides who may call, and listens.
+pub(crate) async fn start(config: &Config, listen: SocketAddr) -> anyhow::Result<Started> {
+    let open = Open::new(config, SystemClock.now())?;
+    let (keys_version, records) = keys_of(&*open.keys)?;
+    let setup = config.setup(listen, keys_made(records.len()))?;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("cannot listen on {listen}; is the port taken? name another with `--listen`")
+    })?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let ledger = Arc::clone(&open.ledger);
+    let gateway = Gateway::new(setup, Keyring::new(records), Arc::new(SystemClock), ledger);
+    Ok(Started { gateway, listener, address, open, keys_version })
+}
+
+/// What runs, in a few lines for people.
+pub(crate) fn summary(config: &Config, setup: &Setup) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, what: &str| {
+        text.push_str(&format!("  {label:<10} {what}\n"));
+    };
+    match &config.file {
+        Some(file) => line("config", &file.display().to_string()),
+        None => line("config", "none: built-in defaults and the environment"),
+    }
+    for (index, row) in config.providers.iter().enumerate() {
+        let label = if index == 0 { "providers" } else { "" };
+        line(label, &format!("{} at {}, key: {}", row.upstream.id, row.upstream.base, row.key));
+    }
+    for (index, (alias, target)) in setup.aliases.iter().enumerate() {
+        let label = if index == 0 { "models" } else { "" };
+        line(label, &format!("{alias} = {}/{}", target.provider, target.model));
+    }
+    line("levers", &levers(setup));
+    match &config.place {
+        Place::File(path) => line("ledger", &path.display().to_string()),
+        Place::Memory => line("ledger", "in memory: forgotten at the end"),
+    }
+    let models: usize = setup.prices.providers().map(|provider| provider.models().len()).sum();
+    let models = count(models as u64);
+    line("prices", &format!("version {}, {models} models", setup.prices.version()));
+    for remark in &config.remarks {
+        line("note", remark);
+    }
+    text
+}
+
+/// Who may call, in words.
+pub(crate) const fn access(setup: &Setup) -> &'static str {
+    match setup.access {
+        Access::Open => {
+            "open to this machine; the first `tokenwise keys create NAME` closes it"
+        }
+        Access::Keys => "with a key from `tokenwise keys create NAME`",
+    }
+}
+
+/// The levers, in words.
+pub(crate) fn levers(setup: &Setup) -> String {
+    let cache = match setup.cache {
+        LeverMode::Off => "off",
+        LeverMode::Observe => "observe",
+        LeverMode::On => "on",
+    };
+    let usage = match setup.ask_usage {
+        AskUsage::Always => "asked for on every stream",
+        AskUsage::Never => "not asked for",
+    };
+    format!("cache {cache}; usage {usage}")
+}

@@ -1,0 +1,62 @@
+//! Configuration: a file or nothing → `RawConfig` → `Config`, and its generated reference.
+//!
+//! **Invariant**: a secret is only ever named, never held in the file or shown (test
+//! `secrets_are_never_shown`).
+
+pub(crate) mod build;
+pub(crate) mod fault;
+pub(crate) mod providers;
+pub(crate) mod raw;
+#[cfg(test)]
+mod rows;
+pub(crate) mod schema;
+pub(crate) mod secret;
+pub(crate) mod watch;
+
+use std::path::{Path, PathBuf};
+
+use build::Config;
+use fault::ConfigError;
+use raw::RawConfig;
+
+use crate::env::{CONFIG, Environment};
+
+/// Which configuration a command works with.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Source {
+    /// The configuration file; default: `$TOKENWISE_CONFIG`, else `tokenwise/config.toml` in
+    /// `$XDG_CONFIG_HOME` or `~/.config` if it is there, else none.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl Source {
+    /// The file that this names; none if there is nothing to read.
+    pub(crate) fn file(&self, environment: &Environment) -> Option<PathBuf> {
+        let named = self.config.clone().or_else(|| environment.get(CONFIG).map(PathBuf::from));
+        named.or_else(|| environment.default_config().filter(|path| path.exists()))
+    }
+
+    /// Reads and checks the configuration.
+    pub(crate) fn load(&self, environment: &Environment) -> Result<Config, ConfigError> {
+        load(self.file(environment).as_deref(), environment)
+    }
+}
+
+/// Reads and checks a file, or what holds without one.
+pub(crate) fn load(
+    file: Option<&Path>,
+    environment: &Environment,
+) -> Result<Config, ConfigError> {
+    let raw = match file {
+        Some(file) => read(file)?,
+        None => RawConfig::default(),
+    };
+    build::build(&raw, file, environment)
+}
+
+fn read(file: &Path) -> Result<RawConfig, ConfigError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|source| ConfigError::Unreadable { path: file.to_owned(), source })?;
+    toml::from_str(&text).map_err(|error| ConfigError::shape(file, &text, &error))
+}

@@ -1,0 +1,279 @@
+//! The configuration file as it is written: one documented field for each setting. These comments
+//! are the manual; `docs/reference.md` and `schema.json` are made from them.
+//!
+//! **Invariant**: what is not known is refused, and every field is optional (test
+//! `an_empty_file_is_a_configuration`).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use gateway::setup::{
+    BODY_BYTES_MAX, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT,
+    REQUEST_TIMEOUT,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Loopback, so that nobody else on the network is let in by default.
+pub(crate) const LISTEN: &str = "127.0.0.1:8787";
+
+/// 1 KiB: below that no conversation fits.
+pub(crate) const BODY_BYTES_FLOOR: u64 = 1 << 10;
+
+/// 1 GiB: a body is held in memory while it is read.
+pub(crate) const BODY_BYTES_CEILING: u64 = 1 << 30;
+
+/// 10 ms: a connection across a room takes longer.
+pub(crate) const TIMEOUT_MS_FLOOR: u64 = 10;
+
+/// 1 h: a call that waits longer has been forgotten.
+pub(crate) const TIMEOUT_MS_CEILING: u64 = 3_600_000;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "Tokenwise configuration")]
+pub(crate) struct RawConfig {
+    /// Address and port to listen on. Port 0 takes a free one. A change needs a restart.
+    pub(crate) listen: String,
+    /// Where calls and keys are remembered.
+    pub(crate) store: RawStore,
+    /// Who may call.
+    pub(crate) access: RawAccess,
+    /// Providers, in order of preference: where two serve a model, the first is called. Without
+    /// any, the providers whose key variables are set in the environment are used; if none is set,
+    /// `openai` and `anthropic` with each client's own key.
+    pub(crate) providers: Vec<RawProvider>,
+    /// Names of your own for models: `fast = "openai/gpt-5.4-mini"` serves calls that ask for
+    /// `fast` with that model of that provider.
+    pub(crate) models: BTreeMap<String, String>,
+    /// What may be done to save money.
+    pub(crate) levers: RawLevers,
+    /// Bounds on bytes and time.
+    pub(crate) limits: RawLimits,
+    /// What models cost.
+    pub(crate) prices: RawPrices,
+    /// What is written to standard error.
+    pub(crate) log: RawLog,
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self {
+            listen: LISTEN.to_owned(),
+            store: RawStore::default(),
+            access: RawAccess::default(),
+            providers: Vec::new(),
+            models: BTreeMap::new(),
+            levers: RawLevers::default(),
+            limits: RawLimits::default(),
+            prices: RawPrices::default(),
+            log: RawLog::default(),
+        }
+    }
+}
+
+/// Where calls and keys are remembered.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawStore {
+    /// The ledger's file, on a local disk; a relative path is taken from the folder of this file.
+    /// `:memory:` forgets everything at the end. Default: `tokenwise/ledger.db` in
+    /// `$XDG_DATA_HOME` or `~/.local/share`. A change needs a restart.
+    pub(crate) path: Option<PathBuf>,
+    /// What an answered call survives. A change needs a restart.
+    pub(crate) durability: RawDurability,
+}
+
+/// What an answered call survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawDurability {
+    /// The death of the process; a power cut may cost the last moments.
+    #[default]
+    Process,
+    /// Also a power cut, for one disk synchronisation with each group of calls.
+    Power,
+}
+
+/// Who may call.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawAccess {
+    /// Whether callers need a key of this gateway.
+    pub(crate) mode: RawMode,
+}
+
+/// Whether callers need a key of this gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawMode {
+    /// Once a key has been made; until then everyone who reaches the port may call, which is only
+    /// allowed on loopback.
+    #[default]
+    Auto,
+    /// No; only allowed on loopback.
+    Open,
+    /// Always.
+    Keys,
+}
+
+/// One provider to call.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawProvider {
+    /// A provider that is known here (`tokenwise check --providers` lists them), or a name of your
+    /// own with `dialect` and `base_url`: lowercase letters, digits, `-` and `_`.
+    pub(crate) id: String,
+    /// The language that it speaks. Default: that of the known provider.
+    #[serde(default)]
+    pub(crate) dialect: Option<RawDialect>,
+    /// Scheme, host and path before `/chat/completions` (`OpenAI`) or before `/v1/messages`
+    /// (Anthropic). Default: that of the known provider.
+    #[serde(default)]
+    pub(crate) base_url: Option<String>,
+    /// Where its key comes from, never the key itself: `env:NAME` (a variable), `file:PATH` (read
+    /// again on reload), `client` (each caller's own key is passed on) or `none`. Default: the
+    /// known provider's usual variable; `none` for others.
+    #[serde(default)]
+    pub(crate) api_key: Option<String>,
+    /// Globs of the models that it serves; `*` stands for any text. Default: those of the known
+    /// provider. Others are reached as `id/model`.
+    #[serde(default)]
+    pub(crate) models: Option<Vec<String>>,
+    /// The provider of the price book whose prices apply (`tokenwise price list` shows them).
+    /// Default: its own. Without prices, cost is *unknown*, never zero.
+    #[serde(default)]
+    pub(crate) prices: Option<String>,
+}
+
+/// The language that a provider speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawDialect {
+    /// Anthropic `POST /v1/messages`.
+    AnthropicMessages,
+    /// `OpenAI` `POST /v1/chat/completions`.
+    #[serde(rename = "openai_chat")]
+    OpenAiChat,
+}
+
+/// What may be done to save money.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawLevers {
+    /// Everything off: bodies leave byte for byte as they came, and usage is not asked for.
+    pub(crate) passthrough: bool,
+    /// The providers' prompt caches: markers, keys and lifetimes. Default: `on`.
+    pub(crate) cache: Option<RawLeverMode>,
+    /// Whether streams that do not ask for usage are made to report it, hidden from the client.
+    /// Default: `always`.
+    pub(crate) ask_usage: Option<RawAskUsage>,
+}
+
+/// What a lever may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawLeverMode {
+    /// Nothing.
+    Off,
+    /// Decide and write down what would have been done, change nothing.
+    Observe,
+    /// Decide and act.
+    On,
+}
+
+/// Whether streams that do not ask for usage are made to report it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawAskUsage {
+    /// Yes: streams are billed exactly.
+    Always,
+    /// No: such streams are billed by estimate.
+    Never,
+}
+
+/// Bounds on bytes and time.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawLimits {
+    /// Bytes of the largest request body.
+    #[schemars(range(min = BODY_BYTES_FLOOR, max = BODY_BYTES_CEILING))]
+    pub(crate) body_bytes_max: u64,
+    /// Longest wait for a connection to a provider, in milliseconds. A change needs a restart.
+    #[schemars(range(min = TIMEOUT_MS_FLOOR, max = TIMEOUT_MS_CEILING))]
+    pub(crate) connect_timeout_ms: u64,
+    /// Longest wait for the head of a provider's answer, in milliseconds.
+    #[schemars(range(min = TIMEOUT_MS_FLOOR, max = TIMEOUT_MS_CEILING))]
+    pub(crate) first_byte_timeout_ms: u64,
+    /// Longest silence within an answer, in milliseconds.
+    #[schemars(range(min = TIMEOUT_MS_FLOOR, max = TIMEOUT_MS_CEILING))]
+    pub(crate) idle_timeout_ms: u64,
+    /// Longest wait for a client's whole request, in milliseconds.
+    #[schemars(range(min = TIMEOUT_MS_FLOOR, max = TIMEOUT_MS_CEILING))]
+    pub(crate) request_timeout_ms: u64,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            body_bytes_max: BODY_BYTES_MAX as u64,
+            connect_timeout_ms: millis(CONNECT_TIMEOUT),
+            first_byte_timeout_ms: millis(FIRST_BYTE_TIMEOUT),
+            idle_timeout_ms: millis(IDLE_TIMEOUT),
+            request_timeout_ms: millis(REQUEST_TIMEOUT),
+        }
+    }
+}
+
+
+/// What models cost.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawPrices {
+    /// Price files that are laid over the built-in book, in this order; relative paths are taken
+    /// from the folder of this file.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// What is written to standard error. A change needs a restart.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawLog {
+    /// How lines look.
+    pub(crate) format: RawLogFormat,
+    /// The least severe level that is written, or a filter such as `warn,gateway=debug`.
+    pub(crate) level: String,
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self { format: RawLogFormat::default(), level: "info".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawLogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_a_configuration() {
+        let raw: RawConfig = toml::from_str("").unwrap();
+        assert_eq!(raw.listen, LISTEN);
+        assert_eq!(raw.limits.body_bytes_max, BODY_BYTES_MAX as u64);
+        assert_eq!((raw.access.mode, raw.log.level.as_str()), (RawMode::Auto, "info"));
+        assert!(toml::from_str::<RawConfig>("lisen = 1").is_err());
+    }
+}

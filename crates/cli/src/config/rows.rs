@@ -1,0 +1,228 @@
+//! Configurations in rows: what is refused and how it is said, and what holds without a file.
+//!
+//! **Invariant**: every file of `examples/` is a configuration (test `examples_are_configurations`).
+
+use std::path::Path;
+
+use gateway::setup::{Access, AskUsage, Credential, LeverMode};
+
+use super::build::{Config, KeysMade, Place, build};
+use super::fault::ConfigError;
+use super::raw::{RawConfig, RawLeverMode};
+use super::{load, read};
+use crate::env::Environment;
+use crate::print::failure::chain;
+
+const PLANTED: &str = "sk-planted-secret";
+
+fn environment() -> Environment {
+    Environment::from([("HOME", "/h"), ("OPENAI_API_KEY", PLANTED)])
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    let file = Path::new("a.toml");
+    let raw: RawConfig =
+        toml::from_str(text).map_err(|error| ConfigError::shape(file, text, &error))?;
+    build(&raw, Some(file), &environment())
+}
+
+fn provider(fields: &str) -> String {
+    format!("[[providers]]\n{fields}\n")
+}
+
+#[test]
+fn bad_values_are_named() {
+    let acme = "id = \"acme\"\ndialect = \"openai_chat\"\n";
+    for (text, parts) in [
+        ("lisen = 1".to_owned(), &["a.toml:1: `lisen`", "unknown field", "--schema"][..]),
+        ("[limits]\n\nidle_timeout = 1".into(), &["a.toml:3: `idle_timeout`", "idle_timeout_ms"]),
+        ("[levers]\ncache = \"onn\"".into(), &["a.toml:2: `cache`", "`observe`"]),
+        ("listen = \"8787\"".into(), &["a.toml: `listen` is `8787`", "0 to 65535"]),
+        ("[limits]\nidle_timeout_ms = 5".into(), &["`limits.idle_timeout_ms` is 5", "10 to 3600000"]),
+        ("[limits]\nbody_bytes_max = 1".into(), &["`limits.body_bytes_max` is 1", "1024 to 1073741824"]),
+        ("[limits]\nbody_bytes_max = -1".into(), &["a.toml:2: `body_bytes_max`"]),
+        ("[models]\nfast = \"gpt\"".into(), &["`models.fast` is `gpt`", "`provider/model`"]),
+        ("[models]\nfast = \"acme/x\"".into(), &["model alias `fast`", "`acme`", "openai"]),
+        ("[store]\npath = \"\"".into(), &["`store.path` is empty", ":memory:"]),
+        ("[log]\nlevel = \" \"".into(), &["`log.level` is empty", "debug"]),
+        ("[prices]\nfiles = [\"no.toml\"]".into(), &["`prices.files` names no.toml", "cannot be read"]),
+        ("[levers]\npassthrough = true\ncache = \"on\"".into(), &["`levers.cache` contradicts", "`off`"]),
+        ("[levers]\npassthrough = true\nask_usage = \"always\"".into(), &["`levers.ask_usage`", "`never`"]),
+        (provider("id = \"Acme\""), &["`providers.id` is `Acme`", "lowercase"]),
+        (provider("id = \"v1\""), &["`v1`", "path of the gateway"]),
+        (provider("id = \"acme\""), &["`providers.acme.dialect`", "anthropic, ", "openai_chat"]),
+        (provider(acme), &["`providers.acme.base_url` is missing"]),
+        (provider(&format!("{acme}base_url = \"acme.example\"")), &["is `acme.example`", "https://"]),
+        (provider(&format!("{acme}base_url = \"https://a.example/?a=1\"")), &["without query"]),
+        (provider(&format!("{acme}base_url = \"https://u:p@a.example/\"")), &["user name or password"]),
+        (provider("id = \"openai\"\nprices = \"acme\""), &["`providers.openai.prices` is `acme`", "anthropic, "]),
+        (provider("id = \"openai\"\napi_key = \"env:NO\""), &["`NO`, which is not set"]),
+        (provider("id = \"anthropic\""), &["`providers.anthropic.api_key`", "ANTHROPIC_API_KEY", "`client`"]),
+        (provider("id = \"openai\"\nmodels = [\"\"]"), &["`providers.openai.models`", "empty glob"]),
+        (
+            provider("id = \"openai\"") + &provider("id = \"openai\""),
+            &["provider `openai` is configured twice"],
+        ),
+    ] {
+        let message = chain(&parse(&text).expect_err(&text));
+        for part in parts {
+            assert!(message.contains(part), "{text}\n{message}\n{part}");
+        }
+        assert!(!message.contains('\n'), "{message}");
+    }
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    for text in [
+        format!("id = \"openai\"\napi_key = \"{PLANTED}\""),
+        format!("id = \"openai\"\napikey = \"{PLANTED}\""),
+        format!("id = \"openai\"\napi_key = [\"{PLANTED}\"]"),
+        format!("id = \"openai\"\napi_key = \"{PLANTED}"),
+    ] {
+        let message = chain(&parse(&provider(&text)).expect_err(&text));
+        assert!(message.contains("api"), "{message}");
+        assert!(!message.contains(PLANTED), "{message}");
+    }
+    let config = parse(&provider("id = \"openai\"")).unwrap();
+    let shown = format!("{config:?}");
+    assert!(shown.contains("***") && !shown.contains(PLANTED), "{shown}");
+}
+
+#[test]
+fn the_environment_names_the_providers() {
+    for (variables, expect) in [
+        (&[][..], &["anthropic each client's own", "openai each client's own"][..]),
+        (&["OPENAI_API_KEY"], &["openai *** (env:OPENAI_API_KEY)"]),
+        (&["ANTHROPIC_API_KEY"], &["anthropic *** (env:ANTHROPIC_API_KEY)"]),
+        (
+            &["OPENAI_API_KEY", "ANTHROPIC_API_KEY"],
+            &["anthropic *** (env:ANTHROPIC_API_KEY)", "openai *** (env:OPENAI_API_KEY)"],
+        ),
+    ] {
+        let mut environment = Environment::from([("HOME", "/h")]);
+        for name in variables {
+            environment.set(name, PLANTED);
+        }
+        let config = load(None, &environment).unwrap();
+        let providers = config.providers.iter();
+        let providers: Vec<String> =
+            providers.map(|row| format!("{} {}", row.upstream.id, row.key)).collect();
+        assert_eq!(providers, expect, "{variables:?}");
+        assert_eq!(config.place, Place::File("/h/.local/share/tokenwise/ledger.db".into()));
+        assert_eq!(config.remarks.is_empty(), !variables.is_empty(), "{:?}", config.remarks);
+    }
+}
+
+#[test]
+fn credentials_are_sent_as_each_provider_wants() {
+    let key = "api_key = \"env:OPENAI_API_KEY\"";
+    let other = "id = \"acme\"\nbase_url = \"http://127.0.0.1:1\"\ndialect";
+    for (fields, expect) in [
+        (format!("id = \"openai\"\n{key}"), Some(format!("Bearer {PLANTED}"))),
+        (format!("id = \"anthropic\"\n{key}"), Some(PLANTED.to_owned())),
+        (format!("{other} = \"openai_chat\"\n{key}"), Some(format!("Bearer {PLANTED}"))),
+        (format!("{other} = \"anthropic_messages\"\n{key}"), Some(PLANTED.to_owned())),
+        (format!("{other} = \"openai_chat\""), None),
+        ("id = \"anthropic\"\napi_key = \"client\"".to_owned(), None),
+    ] {
+        let config = parse(&provider(&fields)).unwrap();
+        let value = match &config.settings().upstreams[0].credential {
+            Credential::Configured(value) => {
+                assert!(value.is_sensitive());
+                Some(value.to_str().unwrap().to_owned())
+            }
+            Credential::FromClient | Credential::Nothing => None,
+        };
+        assert_eq!(value, expect, "{fields}");
+    }
+}
+
+#[test]
+fn every_known_provider_finds_its_prices() {
+    for known in wire::provider::PROVIDERS {
+        let mut fields = format!("id = \"{}\"\napi_key = \"client\"", known.id);
+        if known.base_url.is_empty() {
+            fields.push_str("\nbase_url = \"https://a.example/v1\"");
+        }
+        let config = parse(&provider(&fields)).unwrap();
+        assert_eq!(config.remarks, Vec::<String>::new(), "{}", known.id);
+    }
+}
+
+#[test]
+fn access_is_open_on_loopback_only() {
+    let config = |mode: &str| parse(&format!("[access]\nmode = \"{mode}\"")).unwrap();
+    let (near, far) = ("127.0.0.1:1", "0.0.0.0:1");
+    for (mode, listen, keys, expect) in [
+        ("auto", near, KeysMade::None, Some(Access::Open)),
+        ("auto", "[::1]:1", KeysMade::None, Some(Access::Open)),
+        ("auto", near, KeysMade::Some, Some(Access::Keys)),
+        ("auto", far, KeysMade::None, None),
+        ("auto", far, KeysMade::Some, Some(Access::Keys)),
+        ("open", near, KeysMade::Some, Some(Access::Open)),
+        ("open", far, KeysMade::Some, None),
+        ("keys", far, KeysMade::None, Some(Access::Keys)),
+    ] {
+        match (config(mode).setup(listen.parse().unwrap(), keys), expect) {
+            (Ok(setup), Some(access)) => assert_eq!(setup.access, access, "{mode} {listen}"),
+            (Err(error), None) => {
+                let message = error.to_string();
+                assert!(message.contains("tokenwise keys create"), "{message}");
+            }
+            (result, expect) => panic!("{mode} {listen}: {result:?}, not {expect:?}"),
+        }
+    }
+}
+
+#[test]
+fn levers_are_set_together_or_apart() {
+    for (text, cache, ask) in [
+        ("", LeverMode::On, AskUsage::Always),
+        ("cache = \"observe\"", LeverMode::Observe, AskUsage::Always),
+        ("ask_usage = \"never\"", LeverMode::On, AskUsage::Never),
+        ("passthrough = true", LeverMode::Off, AskUsage::Never),
+        ("passthrough = true\ncache = \"off\"", LeverMode::Off, AskUsage::Never),
+    ] {
+        let config = parse(&format!("[levers]\n{text}")).unwrap();
+        assert_eq!((config.settings().cache, config.settings().ask_usage), (cache, ask), "{text}");
+    }
+    let off = parse("").unwrap().with_levers(RawLeverMode::Off);
+    assert_eq!((off.settings().cache, off.settings().ask_usage), (LeverMode::Off, AskUsage::Never));
+}
+
+#[test]
+fn relative_paths_start_at_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.toml");
+    let price = "provider = \"acme\"\ndated = 2026-11-24\n[[model]]\nid = \"anvil\"\n\
+                 source = \"https://acme.example\"\nread = 2026-11-24\n\
+                 [[model.window]]\nrates = [{ input = \"1\", output = \"2\" }]\n";
+    std::fs::write(folder.path().join("acme.toml"), price).unwrap();
+    let text = "[prices]\nfiles = [\"acme.toml\"]\n[store]\npath = \"l.db\"\n";
+    std::fs::write(&file, text).unwrap();
+    let config = load(Some(&file), &environment()).unwrap();
+    assert_eq!(config.place, Place::File(folder.path().join("l.db")));
+    assert!(config.settings().prices.find("acme", "anvil").is_some());
+}
+
+#[test]
+fn examples_are_configurations() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut environment = environment();
+    for name in ["ANTHROPIC_API_KEY", "DEEPSEEK_API_KEY", "VLLM_API_KEY"] {
+        environment.set(name, PLANTED);
+    }
+    let mut names: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["coding-agent.toml", "local.toml", "minimal.toml", "team.toml"]);
+    for name in names {
+        let file = folder.join(name);
+        read(&file).unwrap();
+        let config = load(Some(&file), &environment).unwrap();
+        assert!(config.setup(config.listen, KeysMade::Some).is_ok());
+    }
+}

@@ -1,0 +1,50 @@
+//! Tables for people: no frames, words left, figures right.
+//!
+//! **Invariant**: a table that is piped looks as in a terminal (test `tables_are_plain`).
+
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+
+/// No borders; two spaces between columns, a rule under the head.
+const PRESET: &str = "     ──            ";
+
+/// How a column is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Set {
+    /// Words.
+    Left,
+    /// Figures.
+    Right,
+}
+
+/// A table with these heads and rows, as text that ends with a line break.
+pub(crate) fn table(heads: &[(&str, Set)], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_preset(PRESET).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(heads.iter().map(|(head, _)| *head).collect::<Vec<_>>());
+    for (index, (_, set)) in heads.iter().enumerate() {
+        if let Some(column) = table.column_mut(index) {
+            column.set_padding((0, 2));
+            column.set_cell_alignment(match set {
+                Set::Left => CellAlignment::Left,
+                Set::Right => CellAlignment::Right,
+            });
+        }
+    }
+    for row in rows {
+        table.add_row(row.clone());
+    }
+    let lines = table.lines();
+    lines.map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_plain() {
+        let rows = vec![vec!["a".to_owned(), "1".to_owned()], vec!["bcd".to_owned(), "10".to_owned()]];
+        let text = table(&[("name", Set::Left), ("calls", Set::Right)], &rows);
+        assert_eq!(text, "name  calls\n────────────\na         1\nbcd      10\n");
+    }
+}

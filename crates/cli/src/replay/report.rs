@@ -1,0 +1,208 @@
+//! Prints what was replayed: a table for people, JSON for programs.
+//!
+//! **Invariant**: both print the same figures; money in JSON is whole pico-dollars.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use comfy_table::{CellAlignment, Table, presets};
+use policy::money::PicoUsd;
+use serde_json::{Map, Value, json};
+use sim::bill::Sum;
+use sim::replay::TaskSum;
+use wire::usage::Ttl;
+
+use super::Replayed;
+
+/// A task of fewer calls gives a cache no chance to pay back what it wrote.
+const LONG_TASK_CALLS: u64 = 3;
+
+/// Figures about tasks.
+struct Tasks<'a> {
+    count: usize,
+    succeeded: usize,
+    /// The task whose cost rose most, relative to untouched, among long and among all tasks.
+    worst: Option<&'a TaskSum>,
+    worst_long: Option<&'a TaskSum>,
+    /// Short tasks that cost more than untouched, and by how much in all.
+    short_dearer: usize,
+    short_extra: PicoUsd,
+    /// Long tasks that cost over one percent more than untouched.
+    long_dearer: usize,
+}
+
+fn ratio(task: &TaskSum) -> f64 {
+    quotient(task.policy, task.untouched).unwrap_or(1.0)
+}
+
+/// One amount as a part of another; none of nothing.
+fn quotient(part: PicoUsd, whole: PicoUsd) -> Option<f64> {
+    // Beyond 2^53 pico-dollars the last digits are lost, which no ratio shows.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
+    let quotient = part.0 as f64 / whole.0 as f64;
+    (whole != PicoUsd::ZERO).then_some(quotient)
+}
+
+impl<'a> Tasks<'a> {
+    fn of(replayed: &'a Replayed<'_>) -> Self {
+        let tasks = &replayed.sums.tasks;
+        let success: HashMap<&str, bool> = replayed
+            .recorded
+            .iter()
+            .map(|task| (task.id.as_str(), task.success == Some(true)))
+            .collect();
+        let worst = |wanted: &dyn Fn(&TaskSum) -> bool| {
+            let chosen = tasks.iter().filter(|task| wanted(task));
+            chosen.max_by(|one, other| ratio(one).total_cmp(&ratio(other)))
+        };
+        let is_long = |task: &TaskSum| task.calls >= LONG_TASK_CALLS;
+        let dearer = tasks.iter().filter(|task| task.policy > task.untouched);
+        let (long, short): (Vec<_>, Vec<_>) = dearer.partition(|task| is_long(task));
+        Self {
+            count: tasks.len(),
+            succeeded: tasks.iter().filter(|task| success.get(task.id.as_str()) == Some(&true)).count(),
+            worst: worst(&|_| true),
+            worst_long: worst(&is_long),
+            short_dearer: short.len(),
+            short_extra: short.iter().map(|task| task.policy - task.untouched).sum(),
+            long_dearer: long.iter().filter(|task| ratio(task) > 1.01).count(),
+        }
+    }
+}
+
+/// Prints JSON.
+pub(super) fn json(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let tasks = Tasks::of(replayed);
+    let sums = &replayed.sums;
+    let booked = replayed.booked;
+    let levers: Map<String, Value> = sums
+        .levers
+        .iter()
+        .map(|(lever, saved)| (lever.name().to_owned(), pico(*saved)))
+        .collect();
+    let task = |task: Option<&TaskSum>| {
+        task.map(|task| json!({"id": task.id, "calls": task.calls, "ratio": ratio(task)}))
+    };
+    let value = json!({
+        "model": format!("{}/{}", replayed.model.provider, replayed.model.id),
+        "prices": replayed.prices,
+        "calls": sums.calls + booked.calls,
+        "calls_unpriced": booked.unknown,
+        "tasks": tasks.count,
+        "tasks_succeeded": tasks.succeeded,
+        "untouched_pico_usd": pico(sums.untouched.cost + booked.untouched),
+        "policy_pico_usd": pico(sums.policy.cost + booked.cost),
+        "ideal_cache_pico_usd": pico(sums.ideal.cost),
+        "ideal_cache_all_written_pico_usd": pico(sums.ideal_all_written.cost),
+        "levers": levers,
+        "worst_task": task(tasks.worst),
+        "worst_long_task": task(tasks.worst_long),
+        "long_tasks_over_1_percent_dearer": tasks.long_dearer,
+        "short_tasks_dearer": tasks.short_dearer,
+        "short_tasks_extra_pico_usd": pico(tasks.short_extra),
+        "tokens": {
+            "untouched": tokens(&sums.untouched),
+            "policy": tokens(&sums.policy),
+            "ideal_cache": tokens(&sums.ideal),
+        },
+    });
+    writeln!(out, "{value:#}")?;
+    Ok(())
+}
+
+fn pico(amount: PicoUsd) -> Value {
+    // No sum of real money comes near 2^63 pico-dollars (9.2 M USD); beyond, it is written as text.
+    i64::try_from(amount.0).map_or_else(|_| Value::from(amount.0.to_string()), Value::from)
+}
+
+fn tokens(sum: &Sum) -> Value {
+    let mut classes = Map::new();
+    classes.insert("uncached".into(), sum.input.uncached.0.into());
+    classes.insert("cache_read".into(), sum.input.read.0.into());
+    for ttl in Ttl::ALL {
+        classes.insert(format!("cache_write_{}", ttl.name()), sum.input.written.of(ttl).0.into());
+    }
+    classes.insert("output".into(), sum.output.0.into());
+    Value::Object(classes)
+}
+
+/// Prints tables.
+pub(super) fn table(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let tasks = Tasks::of(replayed);
+    let sums = &replayed.sums;
+    writeln!(
+        out,
+        "{} calls in {} tasks at {}/{} (prices {})\n",
+        sums.calls, tasks.count, replayed.model.provider, replayed.model.id, replayed.prices
+    )?;
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["", "uncached", "read", "written", "output", "cost", "saved"]);
+    let untouched = sums.untouched.cost;
+    for (name, sum) in [
+        ("untouched", &sums.untouched),
+        ("with policy", &sums.policy),
+        ("ideal cache", &sums.ideal),
+        ("ideal, all written", &sums.ideal_all_written),
+    ] {
+        let saved = quotient(untouched - sum.cost, untouched).unwrap_or(0.0);
+        table.add_row([
+            name.to_owned(),
+            sum.input.uncached.to_string(),
+            sum.input.read.to_string(),
+            sum.input.written.total().to_string(),
+            sum.output.to_string(),
+            sum.cost.to_string(),
+            format!("{:.1} %", saved * 100.0),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    writeln!(out, "{table}")?;
+    let reached = quotient(untouched - sums.policy.cost, untouched - sums.ideal.cost);
+    if let Some(reached) = reached {
+        writeln!(out, "\n{:.2} % of what an ideal prefix cache saves", reached * 100.0)?;
+    }
+    for (lever, saved) in &sums.levers {
+        writeln!(out, "lever {}: {saved} saved", lever.name())?;
+    }
+    task_lines(&tasks, replayed, out)
+}
+
+fn task_lines(
+    tasks: &Tasks<'_>,
+    replayed: &Replayed<'_>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let (untouched, policy) = (replayed.sums.untouched.cost, replayed.sums.policy.cost);
+    let per = |cost: PicoUsd, count: usize| match i128::try_from(count) {
+        Ok(count) if count > 0 => PicoUsd(cost.0 / count).to_string(),
+        _ => "-".to_owned(),
+    };
+    writeln!(out, "per task: {} -> {}", per(untouched, tasks.count), per(policy, tasks.count))?;
+    if tasks.succeeded > 0 {
+        let [before, after] = [untouched, policy].map(|cost| per(cost, tasks.succeeded));
+        writeln!(out, "per successful task ({}): {before} -> {after}", tasks.succeeded)?;
+    }
+    if let Some(worst) = tasks.worst_long {
+        let ratio = ratio(worst) * 100.0;
+        writeln!(out, "worst task of {LONG_TASK_CALLS} calls or more: {} at {ratio:.1} % of untouched", worst.id)?;
+    }
+    if tasks.short_dearer > 0 {
+        writeln!(
+            out,
+            "{} shorter tasks cost more than untouched, {} in all",
+            tasks.short_dearer, tasks.short_extra
+        )?;
+    }
+    let booked = replayed.booked;
+    if booked.calls + booked.unknown > 0 {
+        writeln!(
+            out,
+            "exported: {} calls cost {} and would have cost {} untouched; {} more without a price",
+            booked.calls, booked.cost, booked.untouched, booked.unknown
+        )?;
+    }
+    Ok(())
+}

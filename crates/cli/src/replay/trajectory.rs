@@ -1,0 +1,122 @@
+//! Agent trajectories: a pool of chat messages, and for each step the ranges of it that were sent.
+//!
+//! Tasks follow one another; within a task, recorded times keep their distances and calls without a
+//! time are three seconds apart.
+//!
+//! **Invariant**: a step's request holds exactly the messages that its ranges name (test
+//! `steps_send_their_ranges`).
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::Context;
+use policy::moment::Moment;
+use serde::Deserialize;
+use serde_json::Value;
+use sim::replay::{Call, Input};
+use wire::dialect::Dialect;
+use wire::usage::Tokens;
+
+use super::body::{self, Rendered};
+use super::{Player, Recorded};
+use crate::tokens::O200k;
+
+/// Between calls without a time, and between tasks.
+pub(super) const STEP_MS: u64 = 3_000;
+
+/// Tool schemas beside the folder of the trajectories.
+const TOOLS_FILE: &str = "tools.json";
+
+#[derive(Debug, Deserialize)]
+struct Trajectory {
+    id: String,
+    success: Option<bool>,
+    tools: Option<String>,
+    messages: Vec<Value>,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Step {
+    ctx: Vec<(usize, usize)>,
+    reply: Option<usize>,
+    ts: Option<f64>,
+}
+
+/// Tool schemas by name; empty if there is no file with them.
+pub(super) fn tool_schemas(path: &Path) -> anyhow::Result<HashMap<String, Vec<Value>>> {
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    for folder in [folder.clone(), folder.join("..")] {
+        let file = folder.join(TOOLS_FILE);
+        if file.is_file() {
+            let shown = file.display();
+            let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {shown}"))?;
+            return serde_json::from_str(&text).with_context(|| format!("cannot read {shown}"));
+        }
+    }
+    Ok(HashMap::new())
+}
+
+/// Plays one line.
+pub(super) fn play(
+    line: &str,
+    schemas: &HashMap<String, Vec<Value>>,
+    player: &mut Player<'_>,
+) -> anyhow::Result<()> {
+    let trajectory: Trajectory = serde_json::from_str(line)?;
+    let dialect = player.dialect;
+    let schemas = trajectory.tools.as_ref().and_then(|name| schemas.get(name));
+    let tools = schemas.and_then(|schemas| body::tools(dialect, schemas));
+    let rendered: Vec<Rendered> =
+        trajectory.messages.iter().map(|message| body::render(dialect, message)).collect();
+    let mut last_ts: Option<f64> = None;
+    for (index, step) in trajectory.steps.iter().enumerate() {
+        if index > 0 {
+            let pause = step.ts.zip(last_ts).map_or(STEP_MS, |(ts, last)| millis(ts - last));
+            player.clock = player.clock.after(pause);
+        }
+        last_ts = step.ts.or(last_ts);
+        let sent = step.ctx.iter().flat_map(|(from, to)| rendered.get(*from..*to).unwrap_or_default());
+        let bytes = body::body(dialect, player.model, tools.as_deref(), &sent.collect::<Vec<_>>());
+        let reply = step.reply.and_then(|reply| trajectory.messages.get(reply));
+        let call = Call {
+            task: Some(&trajectory.id),
+            at: player.clock,
+            input: Input::Body { dialect, bytes: bytes.as_bytes() },
+            output: Tokens(reply.map_or(0, reply_tokens)),
+            session: None,
+        };
+        player.play(&call)?;
+    }
+    player.clock = player.clock.after(STEP_MS);
+    player.recorded.push(Recorded { id: trajectory.id, success: trajectory.success });
+    Ok(())
+}
+
+/// Whole milliseconds of a pause in seconds; clocks that ran backwards give none.
+fn millis(seconds: f64) -> u64 {
+    let duration = std::time::Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Tokens of a recorded answer: its text and its calls.
+fn reply_tokens(reply: &Value) -> u64 {
+    let text = reply["content"].as_str().map_or(0, O200k::count);
+    let calls = reply["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let called = calls.iter().map(|call| {
+        let part = |name: &str| call["function"][name].as_str().map_or(0, O200k::count);
+        part("name") + part("arguments")
+    });
+    text + called.sum::<u64>()
+}
+
+/// Where virtual time begins.
+pub(super) const BEGIN: Moment = Moment(0);
+
+/// The dialect in which a provider's requests are written.
+pub(super) fn dialect_of(provider: &str) -> Dialect {
+    match provider {
+        "anthropic" => Dialect::AnthropicMessages,
+        _ => Dialect::OpenAiChat,
+    }
+}

@@ -1,0 +1,9 @@
+//! Dispatch: walks the plan. Shapes the body, sends it, and hands the answer to relay.
+//!
+//! **Invariant**: what goes upstream differs from the client's body only in declared edits
+//! (test `levers_off_is_byte_identical`).
+
+pub mod headers;
+pub mod notes;
+pub mod send;
+pub mod shape;

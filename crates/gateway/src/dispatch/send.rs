@@ -1,0 +1,118 @@
+//! Sending one leg: connection pool, timeouts, and what went wrong in words.
+//!
+//! **Invariant**: a leg ends within its limits, whatever the upstream does (test
+//! `a_silent_upstream_is_given_up`).
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use policy::refusal::{Reason, Refusal};
+
+use crate::setup::{Limits, Upstream};
+
+/// 90 s: shorter than the keep-alive of the providers' load balancers, so that a pooled connection
+/// is rarely closed under us.
+const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(90);
+
+/// The body of an upstream request.
+pub type Outgoing = Either<Full<Bytes>, Incoming>;
+
+/// The pooled HTTP client.
+#[derive(Clone, Debug)]
+pub struct Http {
+    client: Client<HttpsConnector<HttpConnector>, Outgoing>,
+}
+
+/// TLS roots could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot load the system's certificates: {0}; install ca-certificates")]
+pub struct TlsError(#[source] pub std::io::Error);
+
+impl Http {
+    /// A client with the built-in roots beside the system's.
+    pub fn new(limits: &Limits) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(limits.connect_timeout));
+        let tls = HttpsConnectorBuilder::new()
+            .with_webpki_roots()
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .build(tls);
+        Self { client }
+    }
+
+    /// Sends one request and waits for the head of its answer.
+    pub async fn send(
+        &self,
+        request: Request<Outgoing>,
+        upstream: &Upstream,
+        limits: &Limits,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let answer = tokio::time::timeout(limits.first_byte_timeout, self.client.request(request));
+        let unreachable = |what: String| {
+            let message = format!("provider `{}` {what}; try again, or check it with `tokenwise doctor`", upstream.id);
+            Refusal::new(Reason::UpstreamUnreachable, message)
+        };
+        match answer.await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => {
+                tracing::warn!(provider = upstream.id, error = chain(&error), "upstream not reached");
+                let what = if error.is_connect() { "cannot be reached" } else { "broke off the call" };
+                Err(unreachable(what.to_owned()))
+            }
+            Err(_) => Err(unreachable(format!("did not answer within {:?}", limits.first_byte_timeout))),
+        }
+    }
+}
+
+/// Builds the request of one leg. `None` if path and query do not make an address.
+pub fn request(
+    method: Method,
+    upstream: &Upstream,
+    path: &str,
+    query: Option<&str>,
+    headers: HeaderMap,
+    body: Outgoing,
+) -> Option<Request<Outgoing>> {
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = address(&upstream.base, path, query)?;
+    *request.headers_mut() = headers;
+    Some(request)
+}
+
+/// Joins the base address, a path below it, and a query.
+fn address(base: &Uri, path: &str, query: Option<&str>) -> Option<Uri> {
+    let prefix = base.path().trim_end_matches('/');
+    let joined = match query {
+        Some(query) => format!("{prefix}{path}?{query}"),
+        None => format!("{prefix}{path}"),
+    };
+    let mut parts = base.clone().into_parts();
+    parts.path_and_query = joined.parse().ok();
+    Uri::from_parts(parts).ok()
+}
+
+/// An error and its causes on one line, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

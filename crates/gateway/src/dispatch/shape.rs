@@ -1,0 +1,316 @@
+//! Shape: asks the levers what to do with a call, and turns it into declared edits.
+//!
+//! **Invariant**: with the cache lever off or observing and usage not asked for, there is no edit at
+//! all (test `levers_off_is_byte_identical`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use policy::moment::Moment;
+use policy::ports::End;
+use policy::shape::cache::decide::decide;
+use policy::shape::cache::memory::Memory;
+use policy::shape::cache::rules::WAIT_MAX_MS;
+use policy::shape::cache::{Decision, Lead, Mode, Sight, Terms};
+use sim::cache::Sent;
+use sim::shadow::{Seen, Shadow};
+use tokio::sync::watch;
+use wire::dialect::request::{ClientCache, Request};
+use wire::prompt::Chain;
+use wire::provider::CacheKey;
+use wire::splice::Splice;
+use wire::usage::{Tokens, Usage};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::Gateway;
+use crate::dispatch::notes::Notes;
+use crate::receive::Call;
+use crate::route::Plan;
+use crate::setup::{AskUsage, LeverMode, Setup};
+
+/// 4 bytes a token, to find the context tier before anything was counted.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// What the cache lever remembers of live traffic.
+#[derive(Default)]
+pub struct CacheLever {
+    memory: Mutex<Memory>,
+    shadow: Mutex<Shadow>,
+    /// Prefixes that a call is writing right now; its sender drops at the first byte.
+    writing: Mutex<HashMap<(u64, Chain), watch::Receiver<()>>>,
+}
+
+/// What is to be sent instead of the client's own bytes and headers.
+#[derive(Debug)]
+pub struct Shaped {
+    /// Edits of the body.
+    pub splice: Splice,
+    /// Headers to add.
+    pub headers: HeaderMap,
+    /// The session, named or recognised.
+    pub session: Option<String>,
+    /// What settles the lever's account.
+    pub ticket: Option<Ticket>,
+    /// Another call writes this prefix now: worth waiting for its first byte.
+    pub wait: Option<watch::Receiver<()>>,
+}
+
+/// Decides on one call, and declares its edits.
+pub fn shape(
+    gateway: &Arc<Gateway>,
+    setup: &Setup,
+    call: &Call,
+    request: &Request<'_>,
+    plan: &Plan,
+) -> Shaped {
+    let mut splice = Splice::default();
+    if plan.model != request.model {
+        request.rename_model(&plan.model, &mut splice);
+    }
+    if setup.ask_usage == AskUsage::Always && plan.upstream.asks_usage && request.stream {
+        request.ask_usage(&mut splice);
+    }
+    let mut shaped =
+        Shaped { splice, headers: HeaderMap::new(), session: None, ticket: None, wait: None };
+    if setup.cache != LeverMode::Off {
+        shape_cache(gateway, setup, call, request, plan, &mut shaped);
+    }
+    shaped
+}
+
+/// The cache lever's part.
+fn shape_cache(
+    gateway: &Arc<Gateway>,
+    setup: &Setup,
+    call: &Call,
+    request: &Request<'_>,
+    plan: &Plan,
+    shaped: &mut Shaped,
+) {
+    let at = gateway.clock.now();
+    let Some(terms) = terms(setup, plan, request.body, at) else { return };
+    let target = format!("{}/{}", plan.upstream.id, plan.model);
+    let lever = &gateway.cache;
+    let mut memory = lock(&lever.memory);
+    let sizes = memory.sizes(&call.key, &target, &request.prompt, request.body);
+    let session = call.session.as_deref().or_else(|| named_session(request));
+    let sight = Sight {
+        at,
+        tenant: &call.key,
+        target: &target,
+        terms,
+        prompt: &request.prompt,
+        sizes: &sizes,
+        rest: Tokens(0),
+        body: request.body,
+        session,
+        client: &client_cache(request, call, plan),
+    };
+    let decision = decide(&mut memory, &sight);
+    drop(memory);
+    let place = xxh3_64(target.as_bytes());
+    let untouched = untouched(place, request, &sizes, plan);
+    let mut sent = untouched.clone();
+    if setup.cache == LeverMode::On {
+        apply(&decision, request, plan, shaped, &mut sent);
+    }
+    let leading = match decision.lead {
+        Lead::First(chain) => Some(lever.lead((place, chain))),
+        Lead::Wait(chain) => {
+            shaped.wait = lock(&lever.writing).get(&(place, chain)).cloned();
+            None
+        }
+        Lead::Alone => None,
+    };
+    shaped.session = Some(decision.session.clone());
+    shaped.ticket = Some(Ticket {
+        gateway: Arc::clone(gateway),
+        mode: setup.cache,
+        notes: Notes::of(setup.cache, &decision, request, &shaped.splice),
+        terms,
+        at,
+        first_byte_at: None,
+        untouched,
+        sent,
+        decision,
+        leading,
+    });
+}
+
+/// The model's cache and prices, where both are known.
+fn terms(setup: &Setup, plan: &Plan, body: &[u8], at: Moment) -> Option<Terms> {
+    let model = setup.prices.find(&plan.upstream.prices, &plan.model)?;
+    let input = Tokens(body.len() as u64 / BYTES_PER_TOKEN);
+    let rates = model.rates(at, input, None).ok()?;
+    Some(Terms::of(model, rates))
+}
+
+/// Declares a decision's edits, and puts the same into the simulated request.
+fn apply(
+    decision: &Decision,
+    request: &Request<'_>,
+    plan: &Plan,
+    shaped: &mut Shaped,
+    sent: &mut Sent,
+) {
+    for mark in &decision.marks {
+        if request.mark(mark.segment, mark.ttl, &mut shaped.splice).is_ok() {
+            if let Some(piece) = sent.pieces.get_mut(mark.segment) {
+                piece.marker = Some(mark.ttl);
+            }
+        }
+    }
+    if decision.mode == Mode::Explicit && !request.cache.options_given {
+        request.set_cache_explicit(&mut shaped.splice);
+        sent.mode = Mode::Explicit;
+    }
+    let Some(key) = &decision.cache_key else { return };
+    match plan.upstream.cache_key {
+        CacheKey::None => return,
+        CacheKey::BodyField => request.set_cache_key(key, &mut shaped.splice),
+        CacheKey::Header(name) => {
+            let Ok(value) = HeaderValue::from_str(key) else { return };
+            shaped.headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    sent.key = Some(xxh3_64(key.as_bytes()));
+}
+
+/// The call as the client sent it, for the simulator.
+fn untouched(place: u64, request: &Request<'_>, sizes: &[Tokens], plan: &Plan) -> Sent {
+    let key = match plan.upstream.cache_key {
+        CacheKey::BodyField => request.client.prompt_cache_key.as_deref(),
+        CacheKey::Header(_) | CacheKey::None => None,
+    };
+    Sent {
+        automatic: request.cache.automatic,
+        key: key.map(|key| xxh3_64(key.as_bytes())),
+        ..Sent::of(place, &request.prompt, sizes)
+    }
+}
+
+/// What the client itself asked of the cache, in the body or in a header.
+fn client_cache(request: &Request<'_>, call: &Call, plan: &Plan) -> ClientCache {
+    let mut cache = request.cache.clone();
+    if let CacheKey::Header(name) = plan.upstream.cache_key {
+        cache.key_given = call.headers.contains_key(name);
+    }
+    cache
+}
+
+/// The session that a client names in its own way: Claude Code writes it into `metadata.user_id`,
+/// Codex and others give their conversations a cache key.
+fn named_session<'r>(request: &'r Request<'_>) -> Option<&'r str> {
+    let user = request.client.user_id.as_deref();
+    let in_user = user.and_then(|user| user.rsplit_once("session_")).map(|(_, session)| session);
+    in_user.filter(|session| !session.is_empty())
+}
+
+impl CacheLever {
+    /// Announces that a call is writing a prefix; dropping the lead tells those who wait.
+    fn lead(&self, prefix: (u64, Chain)) -> Leading {
+        let (sender, receiver) = watch::channel(());
+        lock(&self.writing).insert(prefix, receiver);
+        Leading { prefix, _sender: sender }
+    }
+}
+
+/// Held while a call writes a prefix.
+#[derive(Debug)]
+struct Leading {
+    prefix: (u64, Chain),
+    _sender: watch::Sender<()>,
+}
+
+/// What a lever expects of a call, until the call is over.
+pub struct Ticket {
+    gateway: Arc<Gateway>,
+    mode: LeverMode,
+    notes: Notes,
+    terms: Terms,
+    at: Moment,
+    first_byte_at: Option<Moment>,
+    untouched: Sent,
+    sent: Sent,
+    decision: Decision,
+    leading: Option<Leading>,
+}
+
+impl Ticket {
+    /// The whole input, as estimated.
+    pub fn input_estimate(&self) -> Tokens {
+        self.sent.input()
+    }
+
+    /// The usage that the input probably has, where the upstream does not say: what should be read
+    /// is read, and the rest is paid in full.
+    pub fn expected_usage(&self) -> Usage {
+        let read = self.decision.ticket.expected_read.0.min(self.input_estimate().0);
+        let uncached = Tokens(self.input_estimate().0 - read);
+        Usage { uncached, cache_read: Tokens(read), ..Usage::default() }
+    }
+
+    /// The answer begins: what the call writes can be read from now on.
+    pub fn first_byte(&mut self, at: Moment) {
+        self.first_byte_at = Some(at);
+        lock(&self.gateway.cache.memory).began(&self.decision.ticket, at);
+        self.release();
+    }
+
+    /// The call is over. Gives the usage that it would have had untouched, if that differs, and the
+    /// notes for `explain`.
+    pub fn settle(mut self, usage: Option<&Usage>, end: End) -> (Option<Usage>, String) {
+        self.release();
+        let lever = &self.gateway.cache;
+        let answered = matches!(end, End::Answered | End::UpstreamBroke | End::ClientGone);
+        let (Some(usage), true, Some(first)) = (usage, answered, self.first_byte_at) else {
+            lock(&lever.memory).failed(&self.decision.ticket);
+            return (None, self.notes.text(None));
+        };
+        let read = usage.cache_read;
+        let miss = lock(&lever.memory).settled(&self.decision.ticket, usage.input(), read);
+        let seen = Seen {
+            terms: &self.terms,
+            untouched: &self.untouched,
+            sent: &self.sent,
+            at: self.at,
+            first_token_at: first,
+            actual: usage,
+        };
+        let untouched = lock(&lever.shadow).observe(&seen);
+        let text = self.notes.text(miss.as_ref());
+        ((self.mode == LeverMode::On).then_some(untouched), text)
+    }
+
+    /// Lets those go on who wait for this call's first byte.
+    fn release(&mut self) {
+        if let Some(leading) = self.leading.take() {
+            lock(&self.gateway.cache.writing).remove(&leading.prefix);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ticket").field("session", &self.decision.session).finish_non_exhaustive()
+    }
+}
+
+/// Waits for the first byte of the call that writes our prefix, but not for long.
+pub async fn wait(mut written: watch::Receiver<()>) {
+    let most = std::time::Duration::from_millis(WAIT_MAX_MS);
+    // The sender is dropped at the first byte; both outcomes mean: go on.
+    drop(tokio::time::timeout(most, written.changed()).await);
+}
+
+/// The guarded value, also after a panic elsewhere: estimates may be off then, money is not.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

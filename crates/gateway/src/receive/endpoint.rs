@@ -1,0 +1,134 @@
+//! Which path asks for what, and in which dialect its answer is expected.
+//!
+//! **Invariant**: every path has a dialect, also a wrong one, so that its error can be worded
+//! (test `every_path_has_a_dialect`).
+
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use policy::refusal::{Reason, Refusal};
+use wire::dialect::Dialect;
+
+use crate::setup::Setup;
+
+/// What a call asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// An answer to a conversation, in the dialect's main endpoint.
+    Generate {
+        /// The dialect spoken.
+        dialect: Dialect,
+        /// The upstream, where the path names one.
+        pinned: Option<String>,
+    },
+    /// The size of a conversation (Anthropic `count_tokens`).
+    CountTokens {
+        /// The upstream, where the path names one.
+        pinned: Option<String>,
+    },
+    /// Embeddings (OpenAI).
+    Embed {
+        /// The upstream, where the path names one.
+        pinned: Option<String>,
+    },
+    /// The list of models.
+    Models {
+        /// The dialect of the list.
+        dialect: Dialect,
+    },
+    /// Anything else that an upstream offers: checked and metered, never shaped.
+    Passthrough {
+        /// The upstream.
+        provider: String,
+        /// The path behind its base address, with the leading slash.
+        rest: String,
+    },
+}
+
+/// A path, understood as far as possible.
+#[derive(Debug)]
+pub struct Place {
+    /// The dialect in which the caller expects its answer.
+    pub dialect: Dialect,
+    /// What is asked for, or why nothing can be.
+    pub endpoint: Result<Endpoint, Refusal>,
+}
+
+const SERVED: &str = "POST /v1/chat/completions, POST /v1/messages, POST /v1/messages/count_tokens, \
+                      POST /v1/embeddings, GET /v1/models, and /PROVIDER/… for everything else";
+
+/// Understands a request line.
+pub fn find(setup: &Setup, head: &Parts) -> Place {
+    let path = head.uri.path();
+    if let Some(place) = main(path, &head.method, &head.headers, None) {
+        return place;
+    }
+    if let Some((provider, rest)) = split_provider(setup, path) {
+        return pinned(setup, provider, rest, head);
+    }
+    let dialect = guess(path, &head.headers);
+    let refusal = Refusal::new(
+        Reason::UnknownRoute,
+        format!("no route `{} {path}`; served here: {SERVED}", head.method),
+    );
+    Place { dialect, endpoint: Err(refusal) }
+}
+
+/// The endpoints of our own, with or without `/v1`.
+fn main(path: &str, method: &Method, headers: &HeaderMap, pin: Option<&str>) -> Option<Place> {
+    let pinned = pin.map(str::to_owned);
+    let (dialect, wants, endpoint) = match path.strip_prefix("/v1").unwrap_or(path) {
+        "/chat/completions" => {
+            let dialect = Dialect::OpenAiChat;
+            (dialect, Method::POST, Endpoint::Generate { dialect, pinned })
+        }
+        "/messages" => {
+            let dialect = Dialect::AnthropicMessages;
+            (dialect, Method::POST, Endpoint::Generate { dialect, pinned })
+        }
+        "/messages/count_tokens" => {
+            (Dialect::AnthropicMessages, Method::POST, Endpoint::CountTokens { pinned })
+        }
+        "/embeddings" => (Dialect::OpenAiChat, Method::POST, Endpoint::Embed { pinned }),
+        "/models" if pin.is_none() => {
+            let dialect = guess(path, headers);
+            (dialect, Method::GET, Endpoint::Models { dialect })
+        }
+        _ => return None,
+    };
+    let endpoint = if *method == wants {
+        Ok(endpoint)
+    } else {
+        let message = format!("`{path}` takes {wants}, not {method}");
+        Err(Refusal::new(Reason::MethodNotAllowed, message))
+    };
+    Some(Place { dialect, endpoint })
+}
+
+/// `/PROVIDER/…`: the provider's main endpoints are shaped like ours, the rest passes through.
+fn pinned(setup: &Setup, provider: &str, rest: &str, head: &Parts) -> Place {
+    let native = setup.upstream(provider).map(|upstream| upstream.dialect);
+    if let Some(place) = main(rest, &head.method, &head.headers, Some(provider)) {
+        // The other dialect's path at this provider is one of its own, not one of ours.
+        if native == Some(place.dialect) {
+            return place;
+        }
+    }
+    let dialect = native.unwrap_or_else(|| guess(rest, &head.headers));
+    let endpoint = Endpoint::Passthrough { provider: provider.to_owned(), rest: rest.to_owned() };
+    Place { dialect, endpoint: Ok(endpoint) }
+}
+
+/// Splits `/openai/v1/files` into the configured provider and `/v1/files`.
+fn split_provider<'a>(setup: &Setup, path: &'a str) -> Option<(&'a str, &'a str)> {
+    let inner = path.strip_prefix('/')?;
+    let (provider, rest) = inner.split_at(inner.find('/')?);
+    setup.upstream(provider).map(|_| (provider, rest))
+}
+
+/// The dialect of a caller whose path does not tell.
+fn guess(path: &str, headers: &HeaderMap) -> Dialect {
+    let anthropic = headers.contains_key("anthropic-version")
+        || (headers.contains_key("x-api-key") && !headers.contains_key("authorization"))
+        || path.contains("/messages");
+    if anthropic { Dialect::AnthropicMessages } else { Dialect::OpenAiChat }
+}

@@ -1,0 +1,242 @@
+//! A metered stream: forwards upstream bytes as they come, and settles before the last of them.
+//!
+//! **Invariant**: the receipt is settled exactly once, at the end of the stream or when the client
+//! drops it; the terminal frame waits for the ledger (test `streams_settle_before_their_last_byte`).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use policy::ports::End;
+use policy::refusal::{Reason, Refusal};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
+use wire::dialect::Dialect;
+use wire::dialect::stream::{Ending, Pass, Stream, StreamEnd};
+
+use crate::relay::refuse;
+use crate::relay::reply::Broken;
+use crate::settle::receipt::{Outcome, Receipt, Reported};
+
+/// 1 s: the ledger commits in a millisecond; if its disk hangs, clients must not.
+pub const SETTLE_WAIT: Duration = Duration::from_secs(1);
+
+/// How the bytes are read on their way.
+#[derive(Debug)]
+pub enum Reading {
+    /// As a stream of a dialect.
+    Dialect(Dialect, Box<Stream>),
+    /// Not at all: a passed-through body of unknown shape.
+    Opaque,
+}
+
+/// A reply's body on its way through.
+#[derive(Debug)]
+pub struct Metered {
+    upstream: Incoming,
+    reading: Option<Reading>,
+    receipt: Option<Receipt>,
+    silence: Silence,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Flowing,
+    Settling { last: Bytes, wait: Wait, breaks: bool },
+    Over,
+}
+
+impl Metered {
+    /// Relays `upstream` and settles `receipt`.
+    pub fn new(upstream: Incoming, reading: Reading, receipt: Receipt, idle: Duration) -> Self {
+        Self {
+            upstream,
+            reading: Some(reading),
+            receipt: Some(receipt),
+            silence: Silence::new(idle),
+            state: State::Flowing,
+        }
+    }
+
+    /// Whether nothing more will come.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    /// The next bytes for the client.
+    pub fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        loop {
+            match &mut self.state {
+                State::Flowing => {
+                    if let Some(frame) = ready!(self.poll_flowing(context)) {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+                State::Settling { last, wait, breaks } => {
+                    ready!(Pin::new(wait).poll(context));
+                    let (last, breaks) = (std::mem::take(last), *breaks);
+                    self.state = State::Over;
+                    if breaks {
+                        return Poll::Ready(Some(Err(Broken)));
+                    }
+                    if !last.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(last))));
+                    }
+                }
+                State::Over => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Bytes to forward now; `None` when the state has moved on.
+    fn poll_flowing(&mut self, context: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
+        loop {
+            match Pin::new(&mut self.upstream).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.silence.broken();
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    if let Some(bytes) = self.read(bytes) {
+                        return Poll::Ready(Some(Frame::data(bytes)));
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    self.finish(Some("broke off its answer"));
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(None) => {
+                    self.finish(None);
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => {
+                    ready!(self.silence.poll_too_long(context));
+                    self.finish(Some("fell silent in the middle of its answer"));
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+
+    /// What of these bytes goes on.
+    fn read(&mut self, bytes: Bytes) -> Option<Bytes> {
+        let Some(Reading::Dialect(_, stream)) = &mut self.reading else { return Some(bytes) };
+        match stream.push(&bytes) {
+            Pass::Whole => Some(bytes),
+            Pass::Edited(edited) if edited.is_empty() => None,
+            Pass::Edited(edited) => Some(Bytes::from(edited)),
+        }
+    }
+
+    /// The upstream has no more: settle, then release what was held.
+    fn finish(&mut self, fault: Option<&str>) {
+        let (Some(reading), Some(mut receipt)) = (self.reading.take(), self.receipt.take()) else {
+            self.state = State::Over;
+            return;
+        };
+        let (last, breaks) = match reading {
+            Reading::Opaque => {
+                let end = if fault.is_some() { End::UpstreamBroke } else { End::Answered };
+                receipt.settle(Outcome { end, status: 200, reported: Reported::Unreadable });
+                (Vec::new(), fault.is_some())
+            }
+            Reading::Dialect(dialect, stream) => {
+                (last_words(*stream, dialect, fault, &mut receipt), false)
+            }
+        };
+        let wait = Wait::new(receipt.settlement());
+        self.state = State::Settling { last: Bytes::from(last), wait, breaks };
+    }
+}
+
+/// Settles a dialect's stream; gives the bytes that end it for the client.
+fn last_words(
+    stream: Stream,
+    dialect: Dialect,
+    fault: Option<&str>,
+    receipt: &mut Receipt,
+) -> Vec<u8> {
+    let StreamEnd { held, ending, usage, seen_output_bytes, .. } = stream.finish();
+    let (end, mut last) = match (ending, fault) {
+        (Ending::Whole | Ending::NoTerminator, None) => (End::Answered, held),
+        (Ending::Whole, Some(_)) => (End::Answered, held), // it was all there; the rest is silence
+        (Ending::Error, _) => (End::UpstreamError, held),
+        (Ending::Truncated | Ending::NoTerminator, _) => (End::UpstreamBroke, Vec::new()),
+    };
+    if end == End::UpstreamBroke {
+        let what = fault.unwrap_or("ended its answer early");
+        let message = format!("provider `{}` {what}; what came so far is incomplete", receipt.provider());
+        let refusal = Refusal::new(Reason::UpstreamUnreachable, message);
+        last.extend(refuse::event(&refusal, dialect, receipt.id()));
+    }
+    let seen = Reported::Seen { output_bytes: seen_output_bytes };
+    let reported = usage.map_or(seen, Reported::Usage);
+    receipt.settle(Outcome { end, status: 200, reported });
+    last
+}
+
+/// Waits for the ledger, but not for ever.
+#[derive(Debug)]
+pub struct Wait {
+    committed: Option<oneshot::Receiver<()>>,
+    most: Pin<Box<Sleep>>,
+}
+
+impl Wait {
+    /// Waits for this settlement.
+    pub fn new(committed: Option<oneshot::Receiver<()>>) -> Self {
+        Self { committed, most: Box::pin(tokio::time::sleep(SETTLE_WAIT)) }
+    }
+}
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(committed) = &mut self.committed {
+            if Pin::new(committed).poll(context).is_pending() {
+                ready!(self.most.as_mut().poll(context));
+                tracing::error!("the ledger did not commit in time; the answer is released without it");
+            }
+        }
+        self.committed = None;
+        Poll::Ready(())
+    }
+}
+
+/// Notices when nothing has come for too long, with one timer and no work per chunk.
+#[derive(Debug)]
+struct Silence {
+    most: Duration,
+    heard: bool,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    fn new(most: Duration) -> Self {
+        Self { most, heard: false, timer: Box::pin(tokio::time::sleep(most)) }
+    }
+
+    fn broken(&mut self) {
+        self.heard = true;
+    }
+
+    /// Ready after a whole period without a sound; hence between one and two periods of silence.
+    fn poll_too_long(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.timer.as_mut().poll(context));
+            if !self.heard {
+                return Poll::Ready(());
+            }
+            self.heard = false;
+            let next = Instant::now() + self.most;
+            self.timer.as_mut().reset(next);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The listener: accepts connections, serves calls, and stops without losing any.
+//!
+//! **Invariant**: after `stop`, no new call begins and every begun one is settled before `run`
+//! returns (test `a_stop_waits_for_open_streams`).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::Gateway;
+use crate::life::serve;
+use crate::relay::reply::ReplyBody;
+
+/// 30 s: a client that has not sent its headers by then is not going to.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// 30 s: how long open answers may go on after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// 50 ms: after a failed `accept` (out of file descriptors), before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until the gateway's tasks are asked to stop, then drains.
+pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
+    loop {
+        tokio::select! {
+            () = gateway.tasks.stopping() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let connection = connection(Arc::clone(&gateway), stream);
+                    gateway.tasks.spawn(connection);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, gateway.tasks.finished()).await.is_err() {
+        tracing::warn!("open answers were cut after the drain time");
+    }
+}
+
+async fn connection(gateway: Arc<Gateway>, stream: TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "nodelay was not set");
+    }
+    let served = Arc::clone(&gateway);
+    let service = service_fn(move |request| {
+        let gateway = Arc::clone(&served);
+        async move { Ok::<_, Infallible>(respond(&gateway, request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new());
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = gateway.tasks.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(error, "connection ended with an error");
+    }
+}
+
+/// The pages for operators; everything else is a call.
+async fn respond(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<ReplyBody> {
+    if request.method() == Method::GET {
+        match request.uri().path() {
+            "/healthz" => return page(StatusCode::OK, "text/plain", "ok\n".to_owned()),
+            "/readyz" if gateway.tasks.is_stopping() => {
+                return page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "stopping\n".to_owned());
+            }
+            "/readyz" => return page(StatusCode::OK, "text/plain", "ready\n".to_owned()),
+            "/metrics" => {
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                return page(StatusCode::OK, kind, gateway.metrics.text());
+            }
+            _ => {}
+        }
+    }
+    Box::pin(serve(gateway, request)).await
+}
+
+fn page(status: StatusCode, kind: &'static str, text: String) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::whole(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

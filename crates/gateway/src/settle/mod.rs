@@ -1,0 +1,6 @@
+//! Settle: turns what a call used into what it cost, exactly once, on every exit.
+//!
+//! **Invariant**: a receipt that is dropped has been settled (property
+//! `every_exit_settles_exactly_once`).
+
+pub mod receipt;

@@ -1,0 +1,219 @@
+//! What the data path is told: validated, so that it cannot be wrong from here on.
+//!
+//! **Invariant**: a `Setup` has at least one upstream, and every alias names one of them
+//! (test `a_setup_refuses_what_it_cannot_serve`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::{HeaderValue, Uri};
+use policy::prices::PriceBook;
+use wire::dialect::Dialect;
+use wire::provider::{Auth, CacheKey};
+
+/// 32 MiB: Anthropic's own limit for `/v1/messages`; OpenAI's chat bodies stay below it.
+pub const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// 64 MiB: an answer that is not a stream is read whole to meter it; larger ones pass unmetered.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// 10 s: a TCP and TLS handshake that takes longer has failed.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// 10 min: the official SDKs' own default; a thinking model may be silent for long.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// 5 min: providers send pings or comments far more often than that.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// 60 s: the time a client has to send its whole request, once it has begun.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bounds on bytes and time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request body.
+    pub body_bytes_max: usize,
+    /// Longest wait for a connection to an upstream.
+    pub connect_timeout: Duration,
+    /// Longest wait for an upstream's response head.
+    pub first_byte_timeout: Duration,
+    /// Longest silence within an answer.
+    pub idle_timeout: Duration,
+    /// Longest wait for a client's request body.
+    pub request_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: BODY_BYTES_MAX,
+            connect_timeout: CONNECT_TIMEOUT,
+            first_byte_timeout: FIRST_BYTE_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+            request_timeout: REQUEST_TIMEOUT,
+        }
+    }
+}
+
+/// What a lever may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeverMode {
+    /// Nothing.
+    Off,
+    /// Decide and write down, change nothing.
+    Observe,
+    /// Decide and act.
+    #[default]
+    On,
+}
+
+/// Whether streams that do not ask for usage are made to report it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AskUsage {
+    /// Ask upstream, hide from the client: streams are billed exactly.
+    #[default]
+    Always,
+    /// Leave the body alone: such streams are billed by estimate.
+    Never,
+}
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone who reaches the port; only for loopback.
+    Open,
+    /// Holders of a key.
+    Keys,
+}
+
+/// How calls to an upstream are authenticated.
+#[derive(Clone)]
+pub enum Credential {
+    /// With this header value, marked sensitive.
+    Configured(HeaderValue),
+    /// With the client's own credential, passed on.
+    FromClient,
+    /// Not at all (local servers).
+    Nothing,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Configured(_) => "***",
+            Self::FromClient => "from client",
+            Self::Nothing => "nothing",
+        })
+    }
+}
+
+/// One configured provider.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The id that targets, rows and headers use.
+    pub id: String,
+    /// The provider in the price book that sells its models.
+    pub prices: String,
+    /// The dialect that it speaks.
+    pub dialect: Dialect,
+    /// Scheme, host and path prefix of every call.
+    pub base: Uri,
+    /// Where the credential goes.
+    pub auth: Auth,
+    /// The credential.
+    pub credential: Credential,
+    /// Globs of the models that are routed here.
+    pub models: Vec<String>,
+    /// How a cache key is sent, if it takes one.
+    pub cache_key: CacheKey,
+    /// Whether it understands `stream_options.include_usage`.
+    pub asks_usage: bool,
+}
+
+/// A model at a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The upstream's id.
+    pub provider: String,
+    /// The model as the upstream knows it.
+    pub model: String,
+}
+
+/// Everything that the data path needs to know.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Providers, in order of preference.
+    pub upstreams: Vec<Upstream>,
+    /// Names of ours for targets.
+    pub aliases: BTreeMap<String, Target>,
+    /// The cache lever.
+    pub cache: LeverMode,
+    /// Usage on streams.
+    pub ask_usage: AskUsage,
+    /// Who may call.
+    pub access: Access,
+    /// Bounds.
+    pub limits: Limits,
+    /// Prices.
+    pub prices: PriceBook,
+}
+
+/// Why a setup cannot serve.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// Nothing to call.
+    #[error(
+        "no provider is configured; set a provider's key in the environment (for instance \
+         OPENAI_API_KEY or ANTHROPIC_API_KEY) or add a [[providers]] table"
+    )]
+    NoUpstream,
+    /// Two upstreams with one id.
+    #[error("provider `{0}` is configured twice; give each its own id")]
+    DuplicateUpstream(String),
+    /// An alias to nowhere.
+    #[error("model alias `{alias}` names provider `{provider}`, which is not configured; configured: {configured}")]
+    UnknownTarget {
+        /// The alias.
+        alias: String,
+        /// What it names.
+        provider: String,
+        /// What there is.
+        configured: String,
+    },
+}
+
+impl Setup {
+    /// Checks what spans several settings; single values were checked where they entered.
+    pub fn validated(self) -> Result<Self, SetupError> {
+        if self.upstreams.is_empty() {
+            return Err(SetupError::NoUpstream);
+        }
+        for (index, upstream) in self.upstreams.iter().enumerate() {
+            if self.upstreams.iter().take(index).any(|earlier| earlier.id == upstream.id) {
+                return Err(SetupError::DuplicateUpstream(upstream.id.clone()));
+            }
+        }
+        for (alias, target) in &self.aliases {
+            if self.upstream(&target.provider).is_none() {
+                return Err(SetupError::UnknownTarget {
+                    alias: alias.clone(),
+                    provider: target.provider.clone(),
+                    configured: self.configured(),
+                });
+            }
+        }
+        Ok(self)
+    }
+
+    /// The upstream with this id.
+    pub fn upstream(&self, id: &str) -> Option<&Upstream> {
+        self.upstreams.iter().find(|upstream| upstream.id == id)
+    }
+
+    /// The ids of all upstreams, for messages.
+    pub fn configured(&self) -> String {
+        let ids: Vec<&str> = self.upstreams.iter().map(|upstream| upstream.id.as_str()).collect();
+        ids.join(", ")
+    }
+}

@@ -1,0 +1,47 @@
+//! Background work that a shutdown waits for.
+//!
+//! **Invariant**: nothing is spawned but here, so that stopping loses nothing (`clippy.toml` bans
+//! `tokio::spawn`).
+
+use std::future::Future;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Spawns tasks and knows when they are done.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs `work` in the background.
+    pub fn spawn<F>(&self, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tracker.spawn(work);
+    }
+
+    /// Completes when everything has been asked to stop.
+    pub async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Whether everything has been asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Asks everything to stop.
+    pub fn stop(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+    }
+
+    /// Waits until all background work is done.
+    pub async fn finished(&self) {
+        self.tracker.wait().await;
+    }
+}

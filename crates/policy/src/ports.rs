@@ -1,0 +1,248 @@
+//! What the data path needs remembered: the ledger's rows and the ports that stores implement.
+//!
+//! **Invariant**: a call is settled exactly once, and the sums over its legs equal its own figures
+//! (store conformance, `settled_exactly_once`).
+
+pub mod read;
+
+use std::collections::BTreeMap;
+
+use wire::usage::{Tokens, Usage};
+
+use crate::moment::Moment;
+use crate::money::PicoUsd;
+
+/// Identifies a call in headers, logs and the ledger: `call_` and 26 characters that sort by time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub String);
+
+/// A system that can save (or lose) money on a call; savings are booked by lever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lever {
+    /// Provider prompt caching: markers, keys, lifetimes.
+    Cache,
+}
+
+impl Lever {
+    /// Every lever, in the fixed order in which savings are split.
+    pub const ALL: [Self; 1] = [Self::Cache];
+
+    /// The name in configuration, reports and rows.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+        }
+    }
+}
+
+/// How a call or a leg ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// The upstream's answer arrived whole.
+    Answered,
+    /// The upstream answered with an error.
+    UpstreamError,
+    /// The upstream could not be reached, stalled or broke off.
+    UpstreamBroke,
+    /// The client went away.
+    ClientGone,
+    /// The gateway refused; nothing was sent.
+    Refused,
+    /// The process ended before the call did; found at the next start.
+    Recovered,
+}
+
+impl End {
+    /// Every end.
+    pub const ALL: [Self; 6] = [
+        Self::Answered,
+        Self::UpstreamError,
+        Self::UpstreamBroke,
+        Self::ClientGone,
+        Self::Refused,
+        Self::Recovered,
+    ];
+
+    /// The name in rows and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::UpstreamError => "upstream_error",
+            Self::UpstreamBroke => "upstream_broke",
+            Self::ClientGone => "client_gone",
+            Self::Refused => "refused",
+            Self::Recovered => "recovered",
+        }
+    }
+}
+
+/// A call that has begun: written before the client sees a byte of the answer, so that a crash
+/// leaves a trace of everything that may have been billed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallOpened {
+    /// Which call.
+    pub call: CallId,
+    /// When it was received.
+    pub at: Moment,
+    /// The key that it came with, by public id; `anonymous` where no keys are configured.
+    pub key: String,
+    /// The session that it belongs to, as recognised or named.
+    pub session: Option<String>,
+    /// The task that it belongs to, if the client named one.
+    pub task: Option<String>,
+    /// The path that was called, for instance `/v1/messages`.
+    pub endpoint: String,
+    /// The model that the client asked for.
+    pub model: String,
+    /// The target's provider.
+    pub provider: String,
+    /// Estimated input, for recovery when no usage ever arrives.
+    pub input_estimate: Tokens,
+}
+
+/// One attempt at an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// The target's provider.
+    pub provider: String,
+    /// The target's model, as the upstream knows it.
+    pub model: String,
+    /// When it was sent.
+    pub sent_at: Moment,
+    /// When the first byte of the answer arrived.
+    pub first_byte_at: Option<Moment>,
+    /// When it was over.
+    pub ended_at: Moment,
+    /// The upstream's status code, if it answered.
+    pub status: Option<u16>,
+    /// How it ended.
+    pub end: End,
+    /// What it used; zero if nothing was metered.
+    pub usage: Usage,
+    /// The usage was estimated by us, not reported by the upstream.
+    pub estimated: bool,
+    /// What it cost; `None` is *unknown*, never zero.
+    pub cost: Option<PicoUsd>,
+}
+
+/// A call that is over. Immutable from here on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallSettled {
+    /// Which call.
+    pub call: CallId,
+    /// When the last byte was ready for the client.
+    pub at: Moment,
+    /// How it ended.
+    pub end: End,
+    /// The status that the client got.
+    pub status: u16,
+    /// Attempts, in order.
+    pub legs: Vec<Leg>,
+    /// The sum of the legs; `None` if one of them is unknown.
+    pub cost: Option<PicoUsd>,
+    /// What the call would have cost untouched.
+    pub untouched: Option<PicoUsd>,
+    /// `untouched − cost`, split over the levers; adds up exactly.
+    pub savings: BTreeMap<Lever, PicoUsd>,
+    /// The price book that priced it.
+    pub prices: String,
+    /// Why things were done: a JSON object that `explain` prints.
+    pub notes: String,
+}
+
+/// Called once when a settled call is safe from a crash of the process.
+pub type Acknowledge = Box<dyn FnOnce() + Send>;
+
+/// Where calls are written down.
+pub trait Ledger: Send + Sync {
+    /// Queues the opening row. Never blocks on IO.
+    fn open(&self, call: CallOpened);
+
+    /// Queues the settling of an opened call and its legs, in one transaction; `acknowledge` runs
+    /// after the commit. A second settling of the same call is ignored and counted.
+    fn settle(&self, settled: CallSettled, acknowledge: Acknowledge);
+
+    /// How the writing goes, for metrics, readiness and admission.
+    fn health(&self) -> LedgerHealth {
+        LedgerHealth::default()
+    }
+}
+
+/// How a ledger's writing goes; counts start with the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerHealth {
+    /// Rows that wait to be written.
+    pub queued: u64,
+    /// The most rows that ever waited at once.
+    pub queued_most: u64,
+    /// The queue is past its bound: new calls should be refused until it is not. What is under way
+    /// is still taken, so that nothing that may have been billed is ever dropped.
+    pub behind: bool,
+    /// Calls that were settled and committed.
+    pub settled: u64,
+    /// Openings or settlings of calls that were there already; they changed nothing.
+    pub repeated: u64,
+    /// Settlings with an amount beyond what a row holds (±9.2 M USD); written as *unknown*.
+    pub unrepresentable: u64,
+    /// Commits, each of everything that waited.
+    pub commits: u64,
+    /// Commits that failed and were tried again.
+    pub failures: u64,
+    /// Why the last commit failed; `None` once one has succeeded again.
+    pub failing: Option<String>,
+}
+
+/// Why a store could not answer, in the store's own words.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Fault(pub Box<dyn std::error::Error + Send + Sync>);
+
+/// What a key may do, as stored; the secret itself is never stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Public id, safe to print and log: `key_` and 12 characters.
+    pub id: String,
+    /// A name for people.
+    pub name: String,
+    /// BLAKE3 of the secret.
+    pub hash: [u8; 32],
+    /// When it was made.
+    pub created_at: Moment,
+    /// When it stops working, if ever.
+    pub expires_at: Option<Moment>,
+    /// When it was disabled, if it was.
+    pub disabled_at: Option<Moment>,
+}
+
+impl KeyRecord {
+    /// Whether the key works at `now`: neither disabled nor expired by then.
+    pub fn is_active(&self, now: Moment) -> bool {
+        self.disabled_at.is_none_or(|at| now < at) && self.expires_at.is_none_or(|at| now < at)
+    }
+}
+
+/// Where keys are kept. Rows are never deleted, so that the ledger can always name a key.
+pub trait Keys: Send + Sync {
+    /// Adds a key; an id or hash that is already there is an error.
+    fn create(&self, key: &KeyRecord) -> Result<(), Fault>;
+
+    /// Every key, oldest first.
+    fn list(&self) -> Result<Vec<KeyRecord>, Fault>;
+
+    /// The key with this hash, whether it works or not.
+    fn find(&self, hash: &[u8; 32]) -> Result<Option<KeyRecord>, Fault>;
+
+    /// Disables a key from `at` on and returns it; a disabled key keeps its earlier moment. `None`
+    /// if there is no such key.
+    fn disable(&self, id: &str, at: Moment) -> Result<Option<KeyRecord>, Fault>;
+
+    /// Lets a key stop working at `at` and returns it; `None` if there is no such key.
+    fn expire(&self, id: &str, at: Moment) -> Result<Option<KeyRecord>, Fault>;
+
+    /// The keys that work at `now`, for the gateway's snapshot. Those that expire later are in it,
+    /// so whoever keeps a snapshot still asks [`KeyRecord::is_active`].
+    fn active(&self, now: Moment) -> Result<Vec<KeyRecord>, Fault>;
+
+    /// Grows with every change of any key, by any process: cheap enough to be asked each second.
+    fn version(&self) -> Result<u64, Fault>;
+}

@@ -1,0 +1,373 @@
+//! The one decision about a call's prompt cache.
+//!
+//! Deterministic: the same calls in the same order give the same decisions, live or in a replay.
+//!
+//! **Invariant**: a breakpoint is placed only where the expected reads for each write reach
+//! (w − 1) / (1 − r) (test `one_shot_streams_write_nothing`).
+
+use wire::prompt::{Chain, Kind};
+use wire::usage::{Tokens, Ttl};
+
+use super::memory::{Entry, Habit, Memory, low, scope, within};
+use super::place::{self, Spots};
+use super::session::{self, Known};
+use super::walk::{self, Noted, Path, horizon_ms, lifetimes, reaches_minimum};
+use super::worth::{Classes, Features, Worth};
+use super::{Decision, Lead, Mark, Reason, Sight, Ticket, explain, keys, rules};
+use crate::prices::model::CacheFamily;
+
+/// A call that has not answered for this long is not waited for, and not counted on.
+const PENDING_MAX_MS: u64 = 60_000;
+
+/// A prompt that goes on a little past an earlier prompt's end still counts as its continuation.
+const CONTINUES_WITHIN: usize = 4;
+
+/// A session that rewrote history in its last transition does so again, but for one in ten.
+const APPENDS_AFTER_REWRITE: f64 = 0.1;
+
+/// Pauses that must have been seen before the longer lifetime is considered.
+const PAUSES_MIN: u32 = 8;
+
+/// What of a prompt is expected to be sent again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outlook {
+    /// The probability that the conversation goes on in time.
+    pub(super) again: f64,
+    /// Leading segments that stay as they are.
+    pub(super) stable: usize,
+    /// The probability that the segments behind them stay too.
+    pub(super) appends: f64,
+}
+
+/// What the provider should hold of a prompt.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
+    /// The deepest segment that can be read now, or after waiting.
+    pub(super) live: Option<usize>,
+    /// The prefix that another call is writing now, if it is deeper.
+    pub(super) pending: Option<Chain>,
+}
+
+/// Decides what to ask of the provider's cache for one call, and remembers the call.
+///
+/// To be called once for each leg's target, in the order in which calls are sent.
+pub fn decide(memory: &mut Memory, sight: &Sight<'_>) -> Decision {
+    memory.worth.advance(sight.at);
+    let path = walk::walk(memory, sight);
+    let known = session::recognise(memory, sight, &path);
+    let features = features(sight, &path, &known);
+    let outlook = outlook(memory, sight, &path, &known, &features);
+    let held = held(memory, sight, &path);
+
+    let mut reasons = Vec::new();
+    let spots = if rules::of(sight.terms.family).lifetimes.is_empty() {
+        reasons.push(Reason::ProviderDecides);
+        Spots::default()
+    } else {
+        let top = worth_writing(memory, sight, &path, &outlook, held, &mut reasons);
+        let ttl = lifetime(memory, sight, &path, top, held, &mut reasons);
+        place::spots(sight, &path, top, held, ttl)
+    };
+    let miss = explain::miss(memory, sight, &path, &known, readable(sight, &path, &known, held));
+    let shard = shard(memory, sight, &path, &known, &mut reasons);
+    let ticket = enter(memory, sight, &path, &spots, held);
+    let lead = lead(sight, &ticket, &spots, held);
+
+    let noted = Noted { session: known.key, turn: features.turn, features, stable: outlook.stable };
+    walk::note(memory, sight, &path, &noted);
+    session::remember(memory, sight, &path, &known, shard);
+    Decision {
+        session: known.name,
+        turn: known.turn,
+        marks: spots.marks,
+        mode: spots.mode,
+        cache_key: shard.map(|shard| keys::name(path.tenant, path.head, shard)),
+        lead,
+        reasons,
+        miss,
+        ticket,
+    }
+}
+
+fn features(sight: &Sight<'_>, path: &Path, known: &Known) -> Features {
+    let is_tool = |kind| matches!(kind, Kind::ToolDefinition | Kind::ToolUse | Kind::ToolResult);
+    let pause = known.previous.as_ref().map(|previous| sight.at.since(previous.last));
+    let matched = path.tokens_or_zero(path.matched.checked_sub(1));
+    Features {
+        turn: path.turn.max(known.turn),
+        agent: sight.prompt.segments.iter().any(|segment| is_tool(segment.kind)),
+        pause_ms: path.pause_ms.or(pause),
+        input: path.total() + sight.rest.0,
+        new: path.total() + sight.rest.0 - matched,
+        head: path.head,
+        horizon_ms: horizon_ms(sight),
+    }
+}
+
+fn outlook(
+    memory: &Memory,
+    sight: &Sight<'_>,
+    path: &Path,
+    known: &Known,
+    features: &Features,
+) -> Outlook {
+    let length = sight.prompt.segments.len();
+    let again = memory.worth.probability(&Classes::of(features));
+    let habit = memory.habits.peek(session::habit_key(path, known.turn));
+    let Habit { appended, rewrote, tail, .. } = habit.copied().unwrap_or_default();
+    let usually = f64::from(rewrote) / f64::from(appended + rewrote + 1);
+    let (tail, appends) = match known.tail() {
+        0 if usually > 0.5 => (tail, 1.0 - usually),
+        0 => (0, 1.0),
+        tail => (tail, APPENDS_AFTER_REWRITE),
+    };
+    let stable = length.saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX));
+    Outlook { again, stable, appends }
+}
+
+/// Looks for what the provider should hold, deepest first.
+fn held(memory: &Memory, sight: &Sight<'_>, path: &Path) -> Held {
+    let target = scope(sight.target) ^ path.tenant;
+    let mut held = Held::default();
+    let known = sight.prompt.segments.get(..path.matched).unwrap_or_default();
+    for (index, segment) in known.iter().enumerate().rev() {
+        let Some(entry) = memory.entries.peek(within(target, segment.chain)) else { continue };
+        let is_live = entry.until >= sight.at;
+        match entry.ready {
+            Some(ready) if is_live && ready <= sight.at => {
+                held.live.get_or_insert(index);
+                return held;
+            }
+            None if is_live && held.live.is_none() => {
+                if sight.at.since(entry.sent) <= PENDING_MAX_MS {
+                    held.live = Some(index);
+                    held.pending = Some(segment.chain);
+                    return held;
+                }
+            }
+            Some(_) | None => {}
+        }
+    }
+    held
+}
+
+/// The deepest segment up to which writing pays.
+///
+/// Each stretch between two candidates is judged by itself: it is written if what later calls save
+/// by reading it, times their probability, exceeds the surcharge of the write.
+fn worth_writing(
+    memory: &Memory,
+    sight: &Sight<'_>,
+    path: &Path,
+    outlook: &Outlook,
+    held: Held,
+    reasons: &mut Vec<Reason>,
+) -> Option<usize> {
+    let (short, _) = lifetimes(sight);
+    let surcharge = sight.terms.write_ratio(short)? - 1.0;
+    let saving = 1.0 - sight.terms.read_ratio();
+    let (mut gain, mut best_gain, mut best) = (0.0, 0.0, None);
+    let mut through = path.tokens_or_zero(held.live);
+    let mut shown = outlook.again;
+    for (segment, probability) in candidates(memory, sight, path, outlook) {
+        let tokens = path.tokens(segment);
+        if tokens <= through || !reaches_minimum(sight, tokens) {
+            continue;
+        }
+        gain += super::float(tokens - through) * (probability * saving - surcharge);
+        through = tokens;
+        shown = probability;
+        if gain > best_gain {
+            (best_gain, best) = (gain, Some(segment));
+        }
+    }
+    let percent = percent(shown);
+    if !reaches_minimum(sight, path.total()) {
+        reasons.push(Reason::BelowMinimum);
+    } else if best.is_some() {
+        reasons.push(Reason::PaysToWrite(percent));
+    } else if path.tokens_or_zero(held.live) < path.total() {
+        reasons.push(Reason::DoesNotPay(percent));
+    }
+    let behind = sight.prompt.segments.len() - outlook.stable;
+    if behind > 0 {
+        reasons.push(Reason::StopsBeforeRewrite(u32::try_from(behind).unwrap_or(u32::MAX)));
+    }
+    best
+}
+
+/// Segments after which a breakpoint could stand, shallow to deep, with the probability that the
+/// stretch before each is read again in time.
+fn candidates(
+    memory: &Memory,
+    sight: &Sight<'_>,
+    path: &Path,
+    outlook: &Outlook,
+) -> Vec<(usize, f64)> {
+    let continues = path.turn > 0 && path.matched - path.previous_end <= CONTINUES_WITHIN;
+    let base = if path.matched == path.previous_end || continues {
+        outlook.again
+    } else {
+        memory.worth.probability(&Classes::branch(horizon_ms(sight)))
+    };
+    let stays = |segment: usize| if segment < outlook.stable { 1.0 } else { outlook.appends };
+    let mut candidates: Vec<(usize, f64)> = path
+        .runs
+        .iter()
+        .map(|run| (run.last, Worth::of_prefix(run.seen, run.again, base)))
+        .collect();
+    if let Some(stable) = outlook.stable.checked_sub(1) {
+        let known = candidates.iter().position(|(segment, _)| *segment >= stable);
+        let again = known.and_then(|at| candidates.get(at)).map_or(outlook.again, |at| at.1);
+        candidates.insert(known.unwrap_or(candidates.len()), (stable, again.max(outlook.again)));
+    }
+    if let Some(last) = sight.prompt.segments.len().checked_sub(1) {
+        candidates.push((last, outlook.again));
+    }
+    for (segment, probability) in &mut candidates {
+        *probability *= stays(*segment);
+    }
+    candidates
+}
+
+/// The lifetime of each part: the long one where pauses pay for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lifetimes {
+    /// For what several sessions share.
+    pub(super) shared: Ttl,
+    /// For the rest.
+    pub(super) own: Ttl,
+}
+
+fn lifetime(
+    memory: &Memory,
+    sight: &Sight<'_>,
+    path: &Path,
+    top: Option<usize>,
+    held: Held,
+    reasons: &mut Vec<Reason>,
+) -> Lifetimes {
+    let (short, long) = lifetimes(sight);
+    let mut chosen = Lifetimes { shared: short, own: short };
+    let (Some(write), Some(write_long)) =
+        (sight.terms.write_ratio(short), sight.terms.write_ratio(long))
+    else {
+        return chosen;
+    };
+    let read = sight.terms.read_ratio();
+    let record = |segment: Option<usize>| {
+        let segment = sight.prompt.segments.get(segment?)?;
+        let node = memory.nodes.peek(within(path.tenant, segment.chain))?;
+        let pauses = node.pauses;
+        (pauses.short + pauses.middle + pauses.long >= PAUSES_MIN).then_some(pauses)
+    };
+    if let Some(pauses) = record(path.shared.or(sight.prompt.head_end())) {
+        let [kept, middle, gone] = [pauses.short, pauses.middle, pauses.long].map(f64::from);
+        let short_cost = kept * read + (middle + gone) * write;
+        let long_cost = (kept + middle) * read + gone * write_long;
+        if long_cost < short_cost {
+            chosen.shared = long;
+            reasons.push(Reason::LongPauses);
+        }
+    }
+    if let (Some(top), Some(habit)) = (top, memory.habits.peek(session::habit_key(path, u32::MAX))) {
+        let pauses = habit.pauses;
+        let all = f64::from(pauses.short + pauses.middle + pauses.long);
+        let written = path.tokens(top).saturating_sub(path.tokens_or_zero(held.live));
+        let saved = f64::from(pauses.middle) / all.max(1.0)
+            * (write - read)
+            * super::float(path.tokens(top));
+        if all >= f64::from(PAUSES_MIN) && saved > (write_long - write) * super::float(written) {
+            chosen = Lifetimes { shared: long, own: long };
+            reasons.push(Reason::LongPauses);
+        }
+    }
+    chosen
+}
+
+/// Tokens that the provider should read.
+fn readable(sight: &Sight<'_>, path: &Path, known: &Known, held: Held) -> u64 {
+    let rules = rules::of(sight.terms.family);
+    let pause = known.previous.as_ref().map(|previous| sight.at.since(previous.last));
+    match (rules.lifetimes, pause) {
+        ([], Some(pause)) if pause <= rules.idle_ms => {
+            path.tokens_or_zero(known.common.checked_sub(1))
+        }
+        ([], _) => 0,
+        _ => path.tokens_or_zero(held.live),
+    }
+}
+
+fn shard(
+    memory: &mut Memory,
+    sight: &Sight<'_>,
+    path: &Path,
+    known: &Known,
+    reasons: &mut Vec<Reason>,
+) -> Option<u32> {
+    let steers = matches!(
+        sight.terms.family,
+        CacheFamily::OpenaiAuto | CacheFamily::OpenaiBreakpoints | CacheFamily::Xai
+    );
+    if !steers || sight.client.key_given {
+        return None;
+    }
+    let home = known.previous.as_ref().and_then(|previous| previous.shard);
+    let head = super::worth::hash(&[low(path.tenant), low(scope(sight.target)), path.head]);
+    let shard = memory.keys.shard(head, home, sight.at);
+    if home.is_some_and(|home| home != shard) {
+        reasons.push(Reason::NextShard(shard));
+    }
+    Some(shard)
+}
+
+/// Writes down what the provider will hold if it takes the call.
+fn enter(
+    memory: &mut Memory,
+    sight: &Sight<'_>,
+    path: &Path,
+    spots: &Spots,
+    held: Held,
+) -> Ticket {
+    let target = scope(sight.target) ^ path.tenant;
+    let mut entries = Vec::new();
+    for &Mark { segment, ttl } in &spots.written {
+        let Some(chain) = sight.prompt.segments.get(segment).map(|segment| segment.chain) else {
+            continue;
+        };
+        let key = within(target, chain);
+        let entry = memory.entries.get_mut(key).filter(|entry| entry.until >= sight.at);
+        if let Some(entry) = entry {
+            entry.until = entry.until.max(sight.at.after(entry.ttl.millis()));
+        } else {
+            let until = sight.at.after(ttl.millis());
+            memory.entries.insert(key, Entry { ready: None, sent: sight.at, until, ttl });
+            entries.push(key);
+        }
+    }
+    Ticket {
+        at: sight.at,
+        target: low(scope(sight.target)),
+        entries,
+        terms: sight.terms,
+        expected_read: Tokens(path.tokens_or_zero(held.live)),
+        estimated_input: Tokens(path.total() + sight.rest.0),
+        calibrated: !sight.body.is_empty(),
+    }
+}
+
+fn lead(sight: &Sight<'_>, ticket: &Ticket, spots: &Spots, held: Held) -> Lead {
+    if let Some(chain) = held.pending {
+        return Lead::Wait(chain);
+    }
+    let deepest = spots.written.last().and_then(|mark| sight.prompt.segments.get(mark.segment));
+    match deepest {
+        Some(segment) if !ticket.entries.is_empty() => Lead::First(segment.chain),
+        _ => Lead::Alone,
+    }
+}
+
+/// A probability as whole percent.
+fn percent(probability: f64) -> u32 {
+    (0..=100).rev().find(|percent| f64::from(*percent) <= probability * 100.0).unwrap_or(0)
+}

@@ -1,0 +1,197 @@
+//! What a tenant's traffic has shown: prefixes, what the provider should still hold, sessions.
+//!
+//! Everything is bounded and forgotten oldest first; nothing is read back from a store, so a fresh
+//! process starts with its priors and is right again after a few calls.
+//!
+//! **Invariant**: memory does not grow beyond its limits, whatever the traffic (test
+//! `memory_is_bounded`).
+
+use wire::prompt::{Chain, Prompt};
+use wire::usage::{Tokens, Ttl};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::estimate::Estimator;
+use super::explain::{Kept, Miss};
+use super::keys::Keys;
+use super::recent::Recent;
+use super::session::Session;
+use super::worth::{Follow, Worth};
+use super::{Ticket, explain};
+use crate::moment::Moment;
+
+/// Prefixes that are remembered: at about 130 bytes each, 34 MB.
+const PREFIXES_MAX: usize = 262_144;
+
+/// Provider entries that are remembered: a busy gateway writes a few each call.
+const ENTRIES_MAX: usize = 131_072;
+
+/// Sessions that are remembered: their chains and sizes take about 5 kB each, 80 MB in all.
+const SESSIONS_MAX: usize = 16_384;
+
+/// Heads whose way of rewriting history is remembered.
+const HABITS_MAX: usize = 8_192;
+
+/// What is known about one prefix of a tenant's prompts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Node {
+    /// How often it was sent.
+    pub(super) seen: u32,
+    /// How often within the horizon of the time before.
+    pub(super) again: u32,
+    /// When it was last sent.
+    pub(super) last: Moment,
+    /// If it ended a prompt: the turn of that prompt.
+    pub(super) end_turn: Option<u32>,
+    /// The follow-up that waits for it to be sent again.
+    pub(super) follow: Option<(Follow, Moment)>,
+    /// Sessions whose latest prompt ends here.
+    pub(super) ends: Vec<u64>,
+    /// The session that sent it last.
+    pub(super) owner: u64,
+    /// Sessions that sent it, as far as noticed.
+    pub(super) sessions: u32,
+    /// Tokens of the segment that ends it, as scanned.
+    pub(super) size: u64,
+    /// Pauses between uses, by length.
+    pub(super) pauses: Pauses,
+}
+
+/// Pauses between uses of a prefix, sorted by what they mean for a lifetime.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pauses {
+    /// Within the short lifetime.
+    pub(super) short: u32,
+    /// Beyond it, within the long one.
+    pub(super) middle: u32,
+    /// Beyond both.
+    pub(super) long: u32,
+}
+
+impl Pauses {
+    pub(super) fn note(&mut self, pause_ms: u64, short: Ttl, long: Ttl) {
+        let count = match pause_ms {
+            ms if ms <= short.millis() => &mut self.short,
+            ms if ms <= long.millis() => &mut self.middle,
+            _ => &mut self.long,
+        };
+        *count = count.saturating_add(1);
+    }
+}
+
+/// What the provider should hold, as far as we know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    /// From the first byte of the answer on; none while it is being written.
+    pub(super) ready: Option<Moment>,
+    /// When the writing call was sent.
+    pub(super) sent: Moment,
+    /// When it expires.
+    pub(super) until: Moment,
+    /// Its lifetime, which every read starts anew.
+    pub(super) ttl: Ttl,
+}
+
+/// How calls with one head rewrite their history, by turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Habit {
+    /// Transitions that only appended.
+    pub(super) appended: u32,
+    /// Transitions that changed earlier segments.
+    pub(super) rewrote: u32,
+    /// Segments of the earlier prompt that the latest such transition changed.
+    pub(super) tail: u32,
+    /// Pauses between calls, kept under the turn `u32::MAX` for all turns together.
+    pub(super) pauses: Pauses,
+}
+
+/// What the traffic has shown so far.
+#[derive(Debug)]
+pub struct Memory {
+    pub(super) nodes: Recent<u128, Node>,
+    pub(super) entries: Recent<u128, Entry>,
+    pub(super) sessions: Recent<u64, Session>,
+    pub(super) by_user: Recent<u64, u64>,
+    pub(super) habits: Recent<u64, Habit>,
+    pub(super) worth: Worth,
+    pub(super) keys: Keys,
+    pub(super) kept: Kept,
+    estimator: Estimator,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            nodes: Recent::new(PREFIXES_MAX),
+            entries: Recent::new(ENTRIES_MAX),
+            sessions: Recent::new(SESSIONS_MAX),
+            by_user: Recent::new(SESSIONS_MAX),
+            habits: Recent::new(HABITS_MAX),
+            worth: Worth::default(),
+            keys: Keys::default(),
+            kept: Kept::default(),
+            estimator: Estimator::default(),
+        }
+    }
+}
+
+/// Mixes a name into the keys of a map, so that tenants and targets never meet.
+pub(super) fn scope(name: &str) -> u128 {
+    xxh3_128(name.as_bytes())
+}
+
+/// The key of a prefix within a scope.
+pub(super) fn within(scope: u128, chain: Chain) -> u128 {
+    scope.rotate_left(1) ^ chain.0
+}
+
+/// The low half of a key.
+pub(super) fn low(key: u128) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = key.to_le_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+impl Memory {
+    /// Tokens of each segment, estimated: known prefixes are not scanned again.
+    pub fn sizes(
+        &self,
+        tenant: &str,
+        target: &str,
+        prompt: &Prompt,
+        body: &[u8],
+    ) -> Vec<Tokens> {
+        let (tenant, target) = (scope(tenant), low(scope(target)));
+        let scanned = prompt.segments.iter().map(|segment| {
+            let known = self.nodes.peek(within(tenant, segment.chain)).map(|node| node.size);
+            let bytes = body.get(segment.span.clone()).unwrap_or_default();
+            known.filter(|size| *size > 0).unwrap_or_else(|| super::estimate::scan(bytes))
+        });
+        scanned.map(|size| self.estimator.scale(target, size)).collect()
+    }
+
+    /// The first byte of the answer has arrived: what the call writes can be read from now on.
+    pub fn began(&mut self, ticket: &Ticket, at: Moment) {
+        for key in &ticket.entries {
+            if let Some(entry) = self.entries.get_mut(*key) {
+                entry.ready.get_or_insert(at);
+            }
+        }
+    }
+
+    /// The upstream did not take the call: nothing was written.
+    pub fn failed(&mut self, ticket: &Ticket) {
+        for key in &ticket.entries {
+            if self.entries.peek(*key).is_some_and(|entry| entry.ready.is_none()) {
+                self.entries.remove(*key);
+            }
+        }
+    }
+
+    /// The call is over and its usage known: learns how the model counts, and says what was lost
+    /// if the provider read much less than it should still have held.
+    pub fn settled(&mut self, ticket: &Ticket, input: Tokens, read: Tokens) -> Option<Miss> {
+        if ticket.calibrated {
+            self.estimator.learn(ticket.target, ticket.estimated_input, input);
+        }
+        explain::evicted(ticket, input, read)
+    }
+}

@@ -1,0 +1,54 @@
+//! Which machine of a fleet serves a request: by key or first tokens, until that machine is busy.
+//!
+//! A key that carries more requests than its limit in a minute overflows to the next machine, whose
+//! cache is its own. That the next machine is always the same one is our reading of the guide.
+//!
+//! **Invariant**: requests below the limit with the same key and start share a machine (test
+//! `overflow_goes_to_a_cold_machine` in `automatic`).
+
+use std::collections::{HashMap, VecDeque};
+
+use policy::moment::Moment;
+use policy::shape::cache::rules;
+use wire::prompt::Chain;
+
+use super::Sent;
+
+/// The limit is counted over this time, in milliseconds.
+const WINDOW_MS: u64 = 60_000;
+
+/// Routes between two sweeps of idle ones.
+const SWEEP_EVERY: usize = 16_384;
+
+type Route = (u64, Option<u64>, Chain);
+
+/// Requests of the last minute, by route.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    sent: HashMap<Route, VecDeque<Moment>>,
+}
+
+impl Routes {
+    /// The place on the machine that serves this request.
+    pub(super) fn place(&mut self, sent: &Sent, at: Moment) -> u64 {
+        let start = sent.through().iter().position(|tokens| *tokens >= rules::ROUTED_TOKENS.0);
+        let start = start.and_then(|index| sent.pieces.get(index)).or(sent.pieces.last());
+        let route = (sent.place, sent.key, start.map(|piece| piece.chain).unwrap_or_default());
+        if self.sent.len() >= SWEEP_EVERY {
+            self.sent.retain(|_, times| times.back().is_some_and(|last| at.since(*last) < WINDOW_MS));
+        }
+        let times = self.sent.entry(route).or_default();
+        while times.front().is_some_and(|first| at.since(*first) >= WINDOW_MS) {
+            times.pop_front();
+        }
+        let machine = times.len() / rules::KEY_REQUESTS_PER_MINUTE;
+        times.push_back(at);
+        let (place, key, Chain(chain)) = route;
+        let [low, high] = [chain & u128::from(u64::MAX), chain >> 64];
+        let numbers = [u128::from(place), u128::from(key.unwrap_or(0)), low, high];
+        let mixed = numbers.iter().fold(machine as u128, |sum, number| {
+            (sum.rotate_left(23) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+        });
+        u64::try_from(mixed >> 64).unwrap_or_default()
+    }
+}

@@ -1,0 +1,44 @@
+//! What a row can hold: amounts within an `i64` of pico-USD, ±9.2 M USD.
+//!
+//! **Invariant**: an amount beyond that is never clamped or wrapped: it becomes *unknown*, and is
+//! counted (store conformance, `amounts_beyond_a_row_are_unknown`).
+
+use policy::money::PicoUsd;
+use policy::ports::CallSettled;
+
+/// Whether every amount of the call fits a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// As it was given.
+    Whole,
+    /// Amounts were made *unknown*.
+    Reduced,
+}
+
+/// Makes a call fit its rows.
+///
+/// No call comes near the bound; one that claims to is a fault elsewhere, which must neither stop
+/// the writing of other calls nor enter the sums.
+pub(crate) fn fit(settled: &mut CallSettled) -> Fit {
+    let amounts = settled
+        .legs
+        .iter()
+        .map(|leg| leg.cost)
+        .chain([settled.cost, settled.untouched])
+        .flatten()
+        .chain(settled.savings.values().copied());
+    if amounts.into_iter().all(fits) {
+        return Fit::Whole;
+    }
+    for leg in &mut settled.legs {
+        leg.cost = leg.cost.filter(|cost| fits(*cost));
+    }
+    settled.cost = None;
+    settled.untouched = None;
+    settled.savings.clear();
+    Fit::Reduced
+}
+
+fn fits(amount: PicoUsd) -> bool {
+    i64::try_from(amount.0).is_ok()
+}

@@ -1,0 +1,132 @@
+//! The ledger read back from the file, beside a running gateway or after it.
+//!
+//! **Invariant**: reading never changes the file and never blocks its writer (test
+//! `readers_work_beside_a_running_gateway`).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use policy::ports::read::{By, Calls, Filter, LedgerReader, Slice, StoredCall, Totals};
+use policy::ports::{CallId, Fault};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
+
+use super::rows::{self, CALL_COLUMNS};
+use super::sums::{self, Condition};
+use super::{open_readable, refused};
+use crate::error::StoreError;
+
+/// 256 calls: an export reads this many between two looks at the file, so that a long one holds no
+/// snapshot, which would keep the log from being folded back.
+const PAGE: u32 = 256;
+
+/// A connection that only reads.
+#[derive(Debug)]
+pub struct SqliteReader {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+impl SqliteReader {
+    /// Opens a ledger that is there.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = Mutex::new(open_readable(path)?);
+        Ok(Self {
+            path: path.to_owned(),
+            connection,
+        })
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self, doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Fault {
+        let path = self.path.clone();
+        move |source| refused(&path, doing, source).into()
+    }
+
+    /// The next calls after a row's id, each with its own id.
+    fn page(&self, filter: &Filter, after: i64) -> Result<Vec<(i64, StoredCall)>, Fault> {
+        let connection = self.connection();
+        let condition = Condition::new(filter);
+        let query = format!(
+            "SELECT {CALL_COLUMNS} FROM calls c WHERE {} AND c.id > {after} ORDER BY c.id \
+             LIMIT {PAGE}",
+            condition.sql
+        );
+        let read = || {
+            connection
+                .prepare(&query)?
+                .query_map(params_from_iter(&condition.values), |row| {
+                    Ok((row.get(0)?, rows::call(&connection, row)?))
+                })?
+                .collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(self.fault("read calls"))
+    }
+}
+
+impl LedgerReader for SqliteReader {
+    fn call(&self, call: &CallId) -> Result<Option<StoredCall>, Fault> {
+        let connection = self.connection();
+        connection
+            .query_row(
+                &format!("SELECT {CALL_COLUMNS} FROM calls c WHERE c.call = ?1"),
+                [&call.0],
+                |row| rows::call(&connection, row),
+            )
+            .optional()
+            .map_err(self.fault("read a call"))
+    }
+
+    fn latest(&self, count: u32) -> Result<Vec<StoredCall>, Fault> {
+        let connection = self.connection();
+        let read = || {
+            connection
+                .prepare_cached(&format!(
+                    "SELECT {CALL_COLUMNS} FROM calls c ORDER BY c.id DESC LIMIT ?1"
+                ))?
+                .query_map([count], |row| rows::call(&connection, row))?
+                .collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(self.fault("read the latest calls"))
+    }
+
+    fn totals(&self, filter: &Filter) -> Result<Totals, Fault> {
+        let slices = sums::slices(&mut self.connection(), filter, None)
+            .map_err(self.fault("add up calls"))?;
+        Ok(slices
+            .into_iter()
+            .next()
+            .map(|slice| slice.totals)
+            .unwrap_or_default())
+    }
+
+    fn breakdown(&self, filter: &Filter, by: By) -> Result<Vec<Slice>, Fault> {
+        sums::slices(&mut self.connection(), filter, Some(by)).map_err(self.fault("add up calls"))
+    }
+
+    fn calls(&self, filter: &Filter) -> Calls<'_> {
+        let filter = filter.clone();
+        let mut after = Some(0);
+        let pages = std::iter::from_fn(move || {
+            let page = self.page(&filter, after?);
+            after = match &page {
+                Ok(calls) => calls.last().map(|(id, _)| *id),
+                Err(_) => None,
+            };
+            Some(page)
+        });
+        Box::new(pages.flat_map(|page| {
+            match page {
+                Ok(calls) => calls
+                    .into_iter()
+                    .map(|(_, call)| Ok(call))
+                    .collect::<Vec<_>>(),
+                Err(fault) => vec![Err(fault)],
+            }
+        }))
+    }
+}

@@ -1,0 +1,289 @@
+//! Calls, legs, savings and keys to rows and back.
+//!
+//! **Invariant**: what is read back equals what was written (store conformance,
+//! `calls_come_back_as_they_were`).
+
+use std::collections::BTreeMap;
+
+use policy::moment::Moment;
+use policy::money::PicoUsd;
+use policy::ports::read::{StoredCall, is_estimated};
+use policy::ports::{CallId, CallOpened, CallSettled, End, KeyRecord, Leg, Lever};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, params};
+use wire::usage::{CacheWrites, Tokens, Usage};
+
+/// What [`call`] reads, in its order.
+pub(super) const CALL_COLUMNS: &str = "c.id, c.call, c.opened_at_ms, c.key, c.session, c.task, \
+     c.endpoint, c.model, c.provider, c.input_estimate, c.settled_at_ms, c.ending, c.status, \
+     c.cost_pico_usd, c.untouched_pico_usd, c.prices, c.notes";
+
+/// Adds an open call and returns its row's id; `None` if the call is there already.
+pub(super) fn insert_opened(
+    connection: &Connection,
+    call: &CallOpened,
+) -> rusqlite::Result<Option<i64>> {
+    let added = connection
+        .prepare_cached(
+            "INSERT INTO calls (call, opened_at_ms, key, session, task, endpoint, model, provider, \
+             input_estimate) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+             ON CONFLICT (call) DO NOTHING",
+        )?
+        .execute(params![
+            call.call.0,
+            whole(call.at.0),
+            call.key,
+            call.session,
+            call.task,
+            call.endpoint,
+            call.model,
+            call.provider,
+            whole(call.input_estimate.0),
+        ])?;
+    Ok((added == 1).then(|| connection.last_insert_rowid()))
+}
+
+/// Adds one attempt of an open call.
+pub(super) fn insert_leg(
+    connection: &Connection,
+    call_id: i64,
+    position: i64,
+    leg: &Leg,
+) -> rusqlite::Result<()> {
+    let usage = &leg.usage;
+    connection
+        .prepare_cached(
+            "INSERT INTO legs (call_id, position, provider, model, sent_at_ms, first_byte_at_ms, \
+             ended_at_ms, status, ending, estimated, uncached, cache_read, cache_write_5m, \
+             cache_write_30m, cache_write_1h, cache_write_12h, audio_input, output, reasoning, \
+             audio_output, web_searches, tier, cost_pico_usd) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, \
+             ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)",
+        )?
+        .execute(params![
+            call_id,
+            position,
+            leg.provider,
+            leg.model,
+            whole(leg.sent_at.0),
+            leg.first_byte_at.map(|at| whole(at.0)),
+            whole(leg.ended_at.0),
+            leg.status,
+            leg.end.name(),
+            leg.estimated,
+            whole(usage.uncached.0),
+            whole(usage.cache_read.0),
+            whole(usage.cache_write.minutes_5.0),
+            whole(usage.cache_write.minutes_30.0),
+            whole(usage.cache_write.hour_1.0),
+            whole(usage.cache_write.hours_12.0),
+            whole(usage.audio_input.0),
+            whole(usage.output.0),
+            whole(usage.reasoning.0),
+            whole(usage.audio_output.0),
+            whole(usage.web_searches),
+            usage.tier,
+            money(leg.cost),
+        ])?;
+    Ok(())
+}
+
+/// Adds what a lever saved on an open call.
+pub(super) fn insert_saving(
+    connection: &Connection,
+    call_id: i64,
+    lever: Lever,
+    saved: PicoUsd,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO savings (call_id, lever, pico_usd) VALUES (?1, ?2, ?3)")?
+        .execute(params![call_id, lever.name(), money(Some(saved))])?;
+    Ok(())
+}
+
+/// Settles an open call; its legs and savings are there already.
+pub(super) fn close_call(
+    connection: &Connection,
+    call_id: i64,
+    settled: &CallSettled,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE calls SET settled_at_ms = ?2, ending = ?3, status = ?4, estimated = ?5, \
+             cost_pico_usd = ?6, untouched_pico_usd = ?7, prices = ?8, notes = ?9 \
+             WHERE id = ?1 AND settled_at_ms IS NULL",
+        )?
+        .execute(params![
+            call_id,
+            whole(settled.at.0),
+            settled.end.name(),
+            (settled.status != 0).then_some(settled.status),
+            is_estimated(settled),
+            money(settled.cost),
+            money(settled.untouched),
+            settled.prices,
+            settled.notes,
+        ])?;
+    Ok(())
+}
+
+/// Settles every open call with the same words and returns how many there were.
+pub(super) fn close_open_calls(
+    connection: &Connection,
+    settled: &CallSettled,
+) -> rusqlite::Result<usize> {
+    connection.execute(
+        "UPDATE calls SET settled_at_ms = ?1, ending = ?2, estimated = ?3, prices = ?4, \
+         notes = ?5 WHERE settled_at_ms IS NULL",
+        params![
+            whole(settled.at.0),
+            settled.end.name(),
+            is_estimated(settled),
+            settled.prices,
+            settled.notes,
+        ],
+    )
+}
+
+/// Reads [`CALL_COLUMNS`] and what belongs to the call.
+pub(super) fn call(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredCall> {
+    let id: i64 = row.get(0)?;
+    let opened = CallOpened {
+        call: CallId(row.get(1)?),
+        at: moment(row, 2)?,
+        key: row.get(3)?,
+        session: row.get(4)?,
+        task: row.get(5)?,
+        endpoint: row.get(6)?,
+        model: row.get(7)?,
+        provider: row.get(8)?,
+        input_estimate: tokens(row, 9)?,
+    };
+    let settled = match row.get::<_, Option<u64>>(10)? {
+        None => None,
+        Some(at) => Some(CallSettled {
+            call: opened.call.clone(),
+            at: Moment(at),
+            end: end(row, 11)?,
+            status: row.get::<_, Option<u16>>(12)?.unwrap_or(0),
+            legs: legs(connection, id)?,
+            cost: amount(row, 13)?,
+            untouched: amount(row, 14)?,
+            savings: savings(connection, id)?,
+            prices: row.get(15)?,
+            notes: row.get(16)?,
+        }),
+    };
+    Ok(StoredCall { opened, settled })
+}
+
+fn legs(connection: &Connection, call_id: i64) -> rusqlite::Result<Vec<Leg>> {
+    connection
+        .prepare_cached(
+            "SELECT provider, model, sent_at_ms, first_byte_at_ms, ended_at_ms, status, ending, \
+             estimated, uncached, cache_read, cache_write_5m, cache_write_30m, cache_write_1h, \
+             cache_write_12h, audio_input, output, reasoning, audio_output, web_searches, tier, \
+             cost_pico_usd FROM legs WHERE call_id = ?1 ORDER BY position",
+        )?
+        .query_map([call_id], leg)?
+        .collect()
+}
+
+fn leg(row: &Row<'_>) -> rusqlite::Result<Leg> {
+    Ok(Leg {
+        provider: row.get(0)?,
+        model: row.get(1)?,
+        sent_at: moment(row, 2)?,
+        first_byte_at: row.get::<_, Option<u64>>(3)?.map(Moment),
+        ended_at: moment(row, 4)?,
+        status: row.get(5)?,
+        end: end(row, 6)?,
+        estimated: row.get(7)?,
+        usage: Usage {
+            uncached: tokens(row, 8)?,
+            cache_read: tokens(row, 9)?,
+            cache_write: CacheWrites {
+                minutes_5: tokens(row, 10)?,
+                minutes_30: tokens(row, 11)?,
+                hour_1: tokens(row, 12)?,
+                hours_12: tokens(row, 13)?,
+            },
+            audio_input: tokens(row, 14)?,
+            output: tokens(row, 15)?,
+            reasoning: tokens(row, 16)?,
+            audio_output: tokens(row, 17)?,
+            web_searches: row.get(18)?,
+            tier: row.get(19)?,
+        },
+        cost: amount(row, 20)?,
+    })
+}
+
+fn savings(connection: &Connection, call_id: i64) -> rusqlite::Result<BTreeMap<Lever, PicoUsd>> {
+    connection
+        .prepare_cached("SELECT lever, pico_usd FROM savings WHERE call_id = ?1")?
+        .query_map([call_id], |row| {
+            Ok((lever(row, 0)?, PicoUsd(row.get::<_, i64>(1)?.into())))
+        })?
+        .collect()
+}
+
+/// Reads a key: `id, name, hash, created_at_ms, expires_at_ms, disabled_at_ms`.
+pub(super) fn key(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
+    Ok(KeyRecord {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        hash: row.get(2)?,
+        created_at: moment(row, 3)?,
+        expires_at: row.get::<_, Option<u64>>(4)?.map(Moment),
+        disabled_at: row.get::<_, Option<u64>>(5)?.map(Moment),
+    })
+}
+
+/// The lever with the name in this column.
+pub(super) fn lever(row: &Row<'_>, column: usize) -> rusqlite::Result<Lever> {
+    named(row, column, &Lever::ALL, Lever::name)
+}
+
+fn end(row: &Row<'_>, column: usize) -> rusqlite::Result<End> {
+    named(row, column, &End::ALL, End::name)
+}
+
+fn named<T: Copy>(
+    row: &Row<'_>,
+    column: usize,
+    all: &[T],
+    name: fn(T) -> &'static str,
+) -> rusqlite::Result<T> {
+    let given: String = row.get(column)?;
+    all.iter()
+        .copied()
+        .find(|known| name(*known) == given)
+        .ok_or_else(|| {
+            let unknown = format!("`{given}` is not a name that this build knows");
+            rusqlite::Error::FromSqlConversionFailure(column, Type::Text, unknown.into())
+        })
+}
+
+fn moment(row: &Row<'_>, column: usize) -> rusqlite::Result<Moment> {
+    row.get(column).map(Moment)
+}
+
+fn tokens(row: &Row<'_>, column: usize) -> rusqlite::Result<Tokens> {
+    row.get(column).map(Tokens)
+}
+
+fn amount(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<PicoUsd>> {
+    Ok(row
+        .get::<_, Option<i64>>(column)?
+        .map(|pico| PicoUsd(pico.into())))
+}
+
+/// [`crate::range::fit`] has seen the amounts before, so that none is lost here.
+fn money(amount: Option<PicoUsd>) -> Option<i64> {
+    amount.and_then(|amount| i64::try_from(amount.0).ok())
+}
+
+/// Counts and moments beyond `i64::MAX` mean nothing; they saturate as [`Tokens`] do.
+pub(super) fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

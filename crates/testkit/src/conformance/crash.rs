@@ -1,0 +1,154 @@
+//! What a crash leaves, and what the next start makes of it.
+//!
+//! **Invariant**: a life may be cut off between any two steps.
+
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a check panics where a store fails it"
+)]
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use policy::moment::Moment;
+use policy::ports::read::{Filter, StoredCall};
+use policy::ports::{CallId, CallSettled, End};
+use proptest::collection;
+use proptest::prelude::{Just, Strategy, prop_oneof};
+
+use super::{Make, START, Shelf, all, check, lock, nobody, opening, settling, stored};
+
+/// How many calls a random life has.
+const CALLS: u64 = 12;
+
+/// One step of a random life.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Open(u64),
+    /// A call's number, and which of several different endings it gets.
+    Settle(u64, u16),
+    Flush,
+    Crash,
+}
+
+/// Over any life of openings, settlings and crashes: nothing is there twice, what was acknowledged
+/// stays, and what is settled never changes.
+pub fn nothing_acknowledged_is_lost_to_a_crash(make: Make<'_>) {
+    let step = prop_oneof![
+        8 => (0..CALLS).prop_map(Step::Open),
+        8 => (0..CALLS, 200..204_u16).prop_map(|(number, status)| Step::Settle(number, status)),
+        2 => Just(Step::Flush),
+        1 => Just(Step::Crash),
+    ];
+    check(64, &collection::vec(step, 1..80), |steps| {
+        let shelf = make();
+        let mut store = shelf.start(START);
+        let mut settled_before = HashMap::new();
+        let acknowledged = Arc::new(Mutex::new(HashSet::new()));
+        for (step, now) in steps.into_iter().chain([Step::Crash]).zip(1..) {
+            match step {
+                Step::Open(number) => store.ledger().open(opening(number)),
+                Step::Settle(number, status) => {
+                    let settled = CallSettled {
+                        status,
+                        ..settling(number)
+                    };
+                    let (acknowledged, call) = (Arc::clone(&acknowledged), settled.call.clone());
+                    let note = move || {
+                        lock(&acknowledged).insert(call);
+                    };
+                    store.ledger().settle(settled, Box::new(note));
+                }
+                Step::Flush => store.flush(),
+                Step::Crash => {
+                    store.crash();
+                    store = shelf.start(START.after(now));
+                    settled_before = survivors(&*shelf, &settled_before, &lock(&acknowledged));
+                }
+            }
+        }
+    });
+}
+
+/// Checks what a crash has left, and returns it.
+fn survivors(
+    shelf: &dyn Shelf,
+    settled_before: &HashMap<CallId, StoredCall>,
+    acknowledged: &HashSet<CallId>,
+) -> HashMap<CallId, StoredCall> {
+    let mut found = HashMap::new();
+    for call in all(shelf) {
+        let settled = call.settled.as_ref().expect("a start leaves no call open");
+        if settled.end != End::Recovered {
+            let number = (0..CALLS).find(|number| opening(*number).call == settled.call);
+            let number = number.expect("a call of this life");
+            let expect = CallSettled {
+                status: settled.status,
+                ..settling(number)
+            };
+            assert_eq!(*settled, expect);
+        } else if !settled_before.contains_key(&call.opened.call) {
+            assert!(
+                !acknowledged.contains(&call.opened.call),
+                "an acknowledged call was recovered"
+            );
+        }
+        let twin = found.insert(call.opened.call.clone(), call);
+        assert_eq!(twin, None, "a call is there twice");
+    }
+    for (id, before) in settled_before {
+        assert_eq!(found.get(id), Some(before), "a settled call has changed");
+    }
+    for id in acknowledged {
+        assert!(found.contains_key(id), "an acknowledged call is lost");
+    }
+    found
+}
+
+/// A start closes every call that was open, no other, and only once.
+pub fn recovery_closes_what_was_open(make: Make<'_>) {
+    let shelf = make();
+    let store = shelf.start(START);
+    assert_eq!(store.recovered(), 0);
+    for number in 0..5 {
+        store.ledger().open(opening(number));
+    }
+    for number in 0..2 {
+        store.ledger().settle(settling(number), nobody());
+    }
+    store.flush();
+    store.crash();
+
+    let store = shelf.start(Moment(START.0 + 9));
+    assert_eq!(store.recovered(), 3);
+    for number in 0..2 {
+        assert_eq!(stored(&*shelf, number).settled, Some(settling(number)));
+    }
+    for number in 2..5 {
+        let call = stored(&*shelf, number);
+        assert!(call.is_estimated());
+        assert_eq!(call.opened, opening(number), "the estimated input is kept");
+        let settled = call.settled.expect("closed");
+        assert_eq!((settled.end, settled.cost), (End::Recovered, None));
+        assert_eq!(
+            (settled.at, settled.legs),
+            (Moment(START.0 + 9), Vec::new())
+        );
+    }
+    let totals = shelf.reader().totals(&Filter::default()).expect("summed");
+    assert_eq!((totals.calls, totals.running), (5, 0));
+    assert_eq!(
+        (totals.recovered, totals.estimated, totals.unpriced),
+        (3, 3, 3)
+    );
+
+    // The answer that a dead process had in flight can no longer be booked.
+    store.ledger().settle(settling(4), nobody());
+    store.flush();
+    assert_eq!(
+        stored(&*shelf, 4).settled.expect("closed").end,
+        End::Recovered
+    );
+    store.crash();
+    assert_eq!(shelf.start(Moment(START.0 + 20)).recovered(), 0);
+}

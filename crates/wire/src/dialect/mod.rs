@@ -1,0 +1,109 @@
+//! The languages that clients and upstreams speak, behind one face.
+//!
+//! **Invariant**: reading never changes a byte, and what a dialect does not know travels as it came
+//! (test `untouched_bodies_are_identical`).
+
+pub mod answer;
+pub mod anthropic_messages;
+mod chain;
+mod edit;
+pub mod fields;
+pub mod openai_chat;
+pub mod request;
+pub mod stream;
+
+use crate::json::Tape;
+use crate::problem::Problem;
+use answer::Answer;
+use fields::ReadError;
+use request::Request;
+use stream::{Stream, UsageDisplay};
+
+/// A dialect: how requests, answers, streams and errors are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dialect {
+    /// Anthropic `POST /v1/messages`.
+    AnthropicMessages,
+    /// OpenAI `POST /v1/chat/completions`.
+    OpenAiChat,
+}
+
+impl Dialect {
+    /// Every dialect.
+    pub const ALL: [Self; 2] = [Self::AnthropicMessages, Self::OpenAiChat];
+
+    /// The name used in config, ledger and metrics.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::AnthropicMessages => "anthropic_messages",
+            Self::OpenAiChat => "openai_chat",
+        }
+    }
+
+    /// Reads a request (for Anthropic, `count_tokens` too) without copying its content.
+    ///
+    /// Lenient: only what cannot be understood is refused; unknown roles, block types and fields
+    /// travel untouched.
+    pub fn read(self, body: &[u8]) -> Result<Request<'_>, ReadError> {
+        match self {
+            Self::AnthropicMessages => anthropic_messages::request::read(body),
+            Self::OpenAiChat => openai_chat::request::read(body),
+        }
+    }
+
+    /// Reads a whole answer that is not a stream; what cannot be read is absent.
+    pub fn read_answer(self, body: &[u8]) -> Answer {
+        match self {
+            Self::AnthropicMessages => anthropic_messages::response::read(body),
+            Self::OpenAiChat => openai_chat::response::read(body),
+        }
+    }
+
+    /// The body of an error answer.
+    pub fn render(self, problem: &Problem, call_id: &str) -> Vec<u8> {
+        match self {
+            Self::AnthropicMessages => anthropic_messages::error::render(problem, call_id),
+            Self::OpenAiChat => openai_chat::error::render(problem),
+        }
+    }
+
+    /// An error as the last event of a stream that began well.
+    pub fn render_event(self, problem: &Problem, call_id: &str) -> Vec<u8> {
+        let prefix: &[u8] = match self {
+            Self::AnthropicMessages => b"event: error\ndata: ",
+            Self::OpenAiChat => b"data: ",
+        };
+        [prefix, &self.render(problem, call_id), b"\n\n"].concat()
+    }
+
+    /// A reader for one streamed answer.
+    pub fn stream(self, usage: UsageDisplay) -> Stream {
+        Stream::new(self, usage)
+    }
+}
+
+/// The model named in any body, if there is one: for passthrough routes, where it is no error that
+/// there is none.
+pub fn read_model(body: &[u8]) -> Option<String> {
+    fields::text(Tape::read(body).ok()?.root(), "model")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Dialect, read_model};
+
+    #[test]
+    fn dialects_are_sorted_by_id() {
+        assert!(Dialect::ALL.is_sorted_by_key(|dialect| dialect.id()));
+    }
+
+    #[test]
+    fn a_model_is_read_from_any_body() {
+        assert_eq!(
+            read_model(br#"{"model":"m","input":1}"#).as_deref(),
+            Some("m")
+        );
+        assert_eq!(read_model(br#"{"model":1}"#), None);
+        assert_eq!(read_model(b"--boundary"), None);
+    }
+}

@@ -1,0 +1,5 @@
+//! Properties of whole requests, over generated conversations of both dialects.
+
+mod conversation;
+mod prefix;
+mod untouched;
