@@ -30,7 +30,10 @@ pub(crate) struct Environment(BTreeMap<String, String>);
 
 impl Environment {
     /// Those of this process; what is not UTF-8 is left out.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment"
+    )]
     pub(crate) fn of_process() -> Self {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -40,7 +43,10 @@ impl Environment {
 
     /// A variable that is set and not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     /// Where the configuration file is looked for when nobody names one.
@@ -83,7 +89,12 @@ impl Environment {
 #[cfg(test)]
 impl<const N: usize> From<[(&str, &str); N]> for Environment {
     fn from(pairs: [(&str, &str); N]) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        Self(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
     }
 }
 
@@ -95,19 +106,31 @@ mod tests {
     fn values_do_not_show() {
         let environment = Environment::from([("OPENAI_API_KEY", "sk-planted"), (HOME, "/h")]);
         let shown = format!("{environment:?}");
-        assert!(shown.contains("OPENAI_API_KEY") && !shown.contains("sk-planted"), "{shown}");
+        assert!(
+            shown.contains("OPENAI_API_KEY") && !shown.contains("sk-planted"),
+            "{shown}"
+        );
     }
 
     #[test]
     fn platform_folders_win_over_the_home() {
         for (environment, expect) in [
             (Environment::from([]), None),
-            (Environment::from([(HOME, "/h")]), Some("/h/.local/share/tokenwise/ledger.db")),
-            (Environment::from([(HOME, "/h"), (DATA_HOME, "/d")]), Some("/d/tokenwise/ledger.db")),
+            (
+                Environment::from([(HOME, "/h")]),
+                Some("/h/.local/share/tokenwise/ledger.db"),
+            ),
+            (
+                Environment::from([(HOME, "/h"), (DATA_HOME, "/d")]),
+                Some("/d/tokenwise/ledger.db"),
+            ),
         ] {
             assert_eq!(environment.default_ledger(), expect.map(PathBuf::from));
         }
         let environment = Environment::from([(HOME, "/h")]);
-        assert_eq!(environment.default_config(), Some("/h/.config/tokenwise/config.toml".into()));
+        assert_eq!(
+            environment.default_config(),
+            Some("/h/.config/tokenwise/config.toml".into())
+        );
     }
 }

@@ -86,7 +86,12 @@ impl Open {
             Place::Memory => {
                 let memory = Arc::new(Memory::default());
                 let keys = Arc::clone(&memory);
-                return Ok(Self { ledger: memory, keys, recovered: 0, file: None });
+                return Ok(Self {
+                    ledger: memory,
+                    keys,
+                    recovered: 0,
+                    file: None,
+                });
             }
         };
         let durability = match config.durability {
@@ -97,7 +102,12 @@ impl Open {
         let file = Arc::new(SqliteLedger::open(path, durability, now)?);
         let keys = Arc::new(SqliteKeys::open(path)?);
         let ledger = Arc::clone(&file);
-        Ok(Self { ledger, keys, recovered: file.recovered(), file: Some(file) })
+        Ok(Self {
+            ledger,
+            keys,
+            recovered: file.recovered(),
+            file: Some(file),
+        })
     }
 
     /// Writes what waits; call it when no more calls are served.
@@ -107,9 +117,14 @@ impl Open {
 }
 
 fn make_folder(path: &Path) -> anyhow::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     let Some(folder) = folder else { return Ok(()) };
     std::fs::create_dir_all(folder).with_context(|| {
-        format!("cannot create the folder {} of the ledger; name another file in `[store] path`", folder.display())
+        format!(
+            "cannot create the folder {} of the ledger; name another file in `[store] path`",
+            folder.display()
+        )
     })
 }

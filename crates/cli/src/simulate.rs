@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use gateway::clock::Clock;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -24,8 +23,6 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use policy::moment::Moment;
-use sim::metering::CacheMeter;
-use sim::provider::meter::quarter_of_bytes;
 use sim::provider::{Answer, Ask, Pace, Provider};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -33,6 +30,9 @@ use tokio::time::{Instant, Sleep};
 
 /// 64 MiB: twice the largest request that Anthropic takes.
 const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// Where the time comes from.
+pub(crate) type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
 
 /// A provider that several connections share.
 pub(crate) type Shared = Arc<Mutex<Provider>>;
@@ -54,22 +54,18 @@ pub(crate) struct Simulate {
 }
 
 impl Simulate {
-    /// The provider that the options describe, with the prompt caches of the real ones.
-    pub(crate) fn provider(&self) -> Provider {
+    /// Listens, prints `{"listening":"http://…"}` on one line, and serves until `shutdown`.
+    pub(crate) async fn run(
+        self,
+        provider: Provider,
+        clock: Clock,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
         let pace = Pace {
             first_frame_ms: self.first_frame_ms,
             next_frame_ms: self.next_frame_ms,
         };
-        let meter = CacheMeter::new(self.first_frame_ms);
-        Provider::new(quarter_of_bytes, Box::new(meter)).paced(pace)
-    }
-
-    /// Listens, prints `{"listening":"http://…"}` on one line, and serves until `shutdown`.
-    pub(crate) async fn run(
-        self,
-        clock: Arc<dyn Clock>,
-        shutdown: impl Future<Output = ()>,
-    ) -> anyhow::Result<()> {
+        let provider = Arc::new(Mutex::new(provider.paced(pace)));
         let listener = TcpListener::bind(self.listen)
             .await
             .with_context(|| format!("cannot listen on {}", self.listen))?;
@@ -78,13 +74,7 @@ impl Simulate {
             .context("the listener has no address")?;
         let line = serde_json::json!({"listening": format!("http://{address}")});
         writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")?;
-        serve(
-            listener,
-            Arc::new(Mutex::new(self.provider())),
-            clock,
-            shutdown,
-        )
-        .await;
+        serve(listener, provider, clock, shutdown).await;
         Ok(())
     }
 }
@@ -93,7 +83,7 @@ impl Simulate {
 pub(crate) async fn serve(
     listener: TcpListener,
     provider: Shared,
-    clock: Arc<dyn Clock>,
+    clock: Clock,
     shutdown: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
@@ -111,7 +101,7 @@ pub(crate) async fn serve(
         let clock = Arc::clone(&clock);
         let service = service_fn(move |request| {
             let provider = Arc::clone(&provider);
-            let now = clock.now();
+            let now = clock();
             async move { Ok::<_, Infallible>(respond(request, &provider, now).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
@@ -227,18 +217,10 @@ impl Body for Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sim::provider::meter::Uncached;
+    use sim::provider::meter::{Uncached, quarter_of_bytes};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     const NOW: Moment = Moment(1_800_000_000_000);
-
-    struct Stopped;
-
-    impl Clock for Stopped {
-        fn now(&self) -> Moment {
-            NOW
-        }
-    }
 
     fn provider() -> Provider {
         Provider::new(quarter_of_bytes, Box::new(Uncached))
@@ -249,7 +231,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let clock = Arc::new(Stopped);
+        let clock = Arc::new(|| NOW);
         let shared = Arc::new(Mutex::new(provider()));
         let server = serve(listener, shared, clock, async { stopped.await.unwrap() });
         let client = async {

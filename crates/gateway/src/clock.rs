@@ -15,10 +15,15 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one clock that others take as a parameter")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one clock that others take as a parameter"
+    )]
     fn now(&self) -> Moment {
         let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         // A clock before 1970 reads as 1970: prices then have no window and cost is unknown.
-        Moment(elapsed.map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)))
+        Moment(elapsed.map_or(0, |elapsed| {
+            u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+        }))
     }
 }

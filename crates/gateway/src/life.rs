@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use policy::refusal::{Reason, Refusal};
@@ -25,8 +25,8 @@ use crate::relay::reply::ReplyBody;
 use crate::relay::whole::{Meter, relay};
 use crate::route::{Plan, route};
 use crate::settle::receipt::{Opening, Outcome, Receipt, Reported};
-use policy::ports::End;
 use crate::setup::Setup;
+use policy::ports::End;
 
 /// Serves one call.
 pub async fn serve(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<ReplyBody> {
@@ -35,7 +35,11 @@ pub async fn serve(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Respon
             let (id, dialect) = (call.id.clone(), dialect(gateway, &call.endpoint));
             match answer(gateway, call).await {
                 Ok(reply) => return reply,
-                Err(refusal) => Turned { refusal, dialect, id },
+                Err(refusal) => Turned {
+                    refusal,
+                    dialect,
+                    id,
+                },
             }
         }
         Err(turned) => turned,
@@ -53,7 +57,10 @@ pub async fn serve(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Respon
 /// Answers a call that was let in.
 async fn answer(gateway: &Arc<Gateway>, mut call: Call) -> Result<Response<ReplyBody>, Refusal> {
     if gateway.tasks.is_stopping() {
-        return Err(Refusal::new(Reason::ShuttingDown, "the gateway is stopping; try again"));
+        return Err(Refusal::new(
+            Reason::ShuttingDown,
+            "the gateway is stopping; try again",
+        ));
     }
     let setup = gateway.setup.load_full();
     let body = std::mem::replace(&mut call.body, Body::Whole(Bytes::new()));
@@ -71,9 +78,10 @@ async fn answer(gateway: &Arc<Gateway>, mut call: Call) -> Result<Response<Reply
         (Endpoint::Passthrough { provider, rest }, body) => {
             pass(gateway, &setup, &call, body, &provider, &rest).await
         }
-        (_, Body::Flowing(_)) => {
-            Err(Refusal::new(Reason::Internal, "this endpoint's body was not read"))
-        }
+        (_, Body::Flowing(_)) => Err(Refusal::new(
+            Reason::Internal,
+            "this endpoint's body was not read",
+        )),
     }
 }
 
@@ -86,7 +94,9 @@ async fn generate(
     dialect: Dialect,
     pinned: Option<&str>,
 ) -> Result<Response<ReplyBody>, Refusal> {
-    let request = dialect.read(&body).map_err(|error| unreadable(error.problem()))?;
+    let request = dialect
+        .read(&body)
+        .map_err(|error| unreadable(error.problem()))?;
     let plan = route(setup, &request.model, dialect, pinned)?;
     let shaped = shape::shape(gateway, setup, call, &request, &plan);
     let opening = Opening::of(call, &request.model, &plan, body.len());
@@ -95,9 +105,10 @@ async fn generate(
     if let Some(written) = shaped.wait {
         shape::wait(written).await;
     }
-    let usage = match request.usage_asked {
-        true => UsageDisplay::Shown,
-        false => UsageDisplay::Hidden,
+    let usage = if request.usage_asked {
+        UsageDisplay::Shown
+    } else {
+        UsageDisplay::Hidden
     };
     let bytes = if shaped.splice.is_empty() {
         body.clone()
@@ -107,8 +118,21 @@ async fn generate(
     let mut upstream_headers = headers::upstream(&call.headers, &plan.upstream, setup.access);
     upstream_headers.extend(shaped.headers);
     let path = main_path(dialect);
-    let sent = Sent { path, headers: upstream_headers, body: Either::Left(Full::new(bytes)) };
-    dispatch(gateway, setup, call, &plan, sent, Meter::Dialect(dialect, usage), receipt).await
+    let sent = Sent {
+        path,
+        headers: upstream_headers,
+        body: Either::Left(Full::new(bytes)),
+    };
+    dispatch(
+        gateway,
+        setup,
+        call,
+        &plan,
+        sent,
+        Meter::Dialect(dialect, usage),
+        receipt,
+    )
+    .await
 }
 
 /// The size of a conversation: free, and never shaped.
@@ -120,7 +144,9 @@ async fn count(
     pinned: Option<&str>,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let dialect = Dialect::AnthropicMessages;
-    let request = dialect.read(&body).map_err(|error| unreadable(error.problem()))?;
+    let request = dialect
+        .read(&body)
+        .map_err(|error| unreadable(error.problem()))?;
     let plan = route(setup, &request.model, dialect, pinned)?;
     let mut splice = wire::splice::Splice::default();
     if plan.model != request.model {
@@ -128,7 +154,11 @@ async fn count(
     }
     let opening = Opening::of(call, &request.model, &plan, body.len());
     let receipt = Receipt::open(gateway, setup, opening);
-    let bytes = if splice.is_empty() { body.clone() } else { splice.apply(&body).into() };
+    let bytes = if splice.is_empty() {
+        body.clone()
+    } else {
+        splice.apply(&body).into()
+    };
     let sent = Sent {
         path: "/v1/messages/count_tokens",
         headers: headers::upstream(&call.headers, &plan.upstream, setup.access),
@@ -155,14 +185,26 @@ async fn embed(
     }
     let opening = Opening::of(call, &request.model, &plan, body.len());
     let receipt = Receipt::open(gateway, setup, opening);
-    let bytes = if splice.is_empty() { body.clone() } else { splice.apply(&body).into() };
+    let bytes = if splice.is_empty() {
+        body.clone()
+    } else {
+        splice.apply(&body).into()
+    };
     let sent = Sent {
         path: "/embeddings",
         headers: headers::upstream(&call.headers, &plan.upstream, setup.access),
         body: Either::Left(Full::new(bytes)),
     };
-    dispatch(gateway, setup, call, &plan, sent, Meter::Dialect(dialect, UsageDisplay::Shown), receipt)
-        .await
+    dispatch(
+        gateway,
+        setup,
+        call,
+        &plan,
+        sent,
+        Meter::Dialect(dialect, UsageDisplay::Shown),
+        receipt,
+    )
+    .await
 }
 
 /// Anything else that a provider offers.
@@ -179,7 +221,10 @@ async fn pass(
         Refusal::new(Reason::UnknownRoute, message)
     })?;
     let model = wire::dialect::read_model(body.bytes()).unwrap_or_default();
-    let plan = Plan { upstream: upstream.clone(), model: model.clone() };
+    let plan = Plan {
+        upstream: upstream.clone(),
+        model: model.clone(),
+    };
     let bytes = body.bytes().len();
     let receipt = Receipt::open(gateway, setup, Opening::of(call, &model, &plan, bytes));
     let body = match body {
@@ -190,10 +235,29 @@ async fn pass(
     let base = upstream.base.path().trim_end_matches('/');
     let version = base.rsplit('/').next().filter(|last| last.starts_with('v'));
     let unversioned = version.and_then(|version| rest.strip_prefix(&format!("/{version}")));
-    let path = unversioned.filter(|rest| rest.starts_with('/')).unwrap_or(rest);
+    let path = unversioned
+        .filter(|rest| rest.starts_with('/'))
+        .unwrap_or(rest);
     let headers = headers::upstream(&call.headers, upstream, setup.access);
-    let meter = Meter::Dialect(upstream.dialect, UsageDisplay::Shown);
-    dispatch(gateway, setup, call, &plan, Sent { path, headers, body }, meter, receipt).await
+    // Reading and deleting is never billed.
+    let meter = match call.method {
+        Method::POST => Meter::Watched(upstream.dialect),
+        _ => Meter::Free,
+    };
+    dispatch(
+        gateway,
+        setup,
+        call,
+        &plan,
+        Sent {
+            path,
+            headers,
+            body,
+        },
+        meter,
+        receipt,
+    )
+    .await
 }
 
 /// What goes out on a leg.
@@ -213,14 +277,25 @@ async fn dispatch(
     meter: Meter,
     mut receipt: Receipt,
 ) -> Result<Response<ReplyBody>, Refusal> {
-    let Sent { path, headers, body } = sent;
+    let Sent {
+        path,
+        headers,
+        body,
+    } = sent;
     let (method, query) = (call.method.clone(), call.query.as_deref());
     let request = send::request(method, &plan.upstream, path, query, headers, body);
     let request = request.ok_or_else(|| {
-        Refusal::new(Reason::BadRequest, format!("`{path}` is not a path that can be called"))
+        Refusal::new(
+            Reason::BadRequest,
+            format!("`{path}` is not a path that can be called"),
+        )
     })?;
     receipt.sent();
-    match gateway.http.send(request, &plan.upstream, &setup.limits).await {
+    match gateway
+        .http
+        .send(request, &plan.upstream, &setup.limits)
+        .await
+    {
         Ok(response) => {
             receipt.answered(response.status().as_u16());
             relay(response, meter, receipt, &setup.limits).await
@@ -228,7 +303,11 @@ async fn dispatch(
         Err(refusal) => {
             // Whether the upstream saw any of it is not known; nothing came back, nothing is billed.
             let reported = Reported::Nothing;
-            receipt.settle(Outcome { end: End::UpstreamBroke, status: 502, reported });
+            receipt.settle(Outcome {
+                end: End::UpstreamBroke,
+                status: 502,
+                reported,
+            });
             Err(refusal)
         }
     }
@@ -250,12 +329,18 @@ fn dialect(gateway: &Gateway, endpoint: &Endpoint) -> Dialect {
         Endpoint::Embed { .. } => Dialect::OpenAiChat,
         Endpoint::Passthrough { provider, .. } => {
             let setup = gateway.setup.load();
-            setup.upstream(provider).map_or(Dialect::OpenAiChat, |upstream| upstream.dialect)
+            setup
+                .upstream(provider)
+                .map_or(Dialect::OpenAiChat, |upstream| upstream.dialect)
         }
     }
 }
 
 /// A body that cannot be read, as a refusal.
 fn unreadable(problem: Problem) -> Refusal {
-    Refusal { reason: Reason::BadRequest, message: problem.message, param: problem.param }
+    Refusal {
+        reason: Reason::BadRequest,
+        message: problem.message,
+        param: problem.param,
+    }
 }

@@ -53,11 +53,27 @@ impl Default for Metrics {
         let open = Gauge::default();
         registry.register("calls", "Settled calls", calls.clone());
         registry.register("refusals", "Calls turned away", refusals.clone());
-        registry.register("unpriced_calls", "Settled calls of unknown cost", unpriced.clone());
+        registry.register(
+            "unpriced_calls",
+            "Settled calls of unknown cost",
+            unpriced.clone(),
+        );
         registry.register("cost_usd", "Cost of settled calls, in USD", cost.clone());
-        registry.register("saved_usd", "Estimated savings of all levers, in USD", saved.clone());
+        registry.register(
+            "saved_usd",
+            "Estimated savings of all levers, in USD",
+            saved.clone(),
+        );
         registry.register("calls_open", "Calls in flight", open.clone());
-        Self { registry, calls, refusals, unpriced, cost, saved, open }
+        Self {
+            registry,
+            calls,
+            refusals,
+            unpriced,
+            cost,
+            saved,
+            open,
+        }
     }
 }
 
@@ -71,7 +87,10 @@ impl Metrics {
     pub fn settled(&self, provider: &str, end: End, cost: Option<PicoUsd>, saved: PicoUsd) {
         self.open.dec();
         let provider = provider.to_owned();
-        let labels = CallLabels { provider: provider.clone(), end: end.name() };
+        let labels = CallLabels {
+            provider: provider.clone(),
+            end: end.name(),
+        };
         self.calls.get_or_create(&labels).inc();
         let labels = ProviderLabels { provider };
         match cost {
@@ -87,7 +106,9 @@ impl Metrics {
 
     /// A call was turned away.
     pub fn refused(&self, reason: Reason) {
-        let labels = RefusalLabels { reason: format!("{reason:?}") };
+        let labels = RefusalLabels {
+            reason: format!("{reason:?}"),
+        };
         self.refusals.get_or_create(&labels).inc();
     }
 
@@ -103,7 +124,10 @@ impl Metrics {
 }
 
 /// Money for a graph; the exact figures are in the ledger.
-#[expect(clippy::cast_precision_loss, reason = "Prometheus knows only floating point")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus knows only floating point"
+)]
 fn usd(amount: PicoUsd) -> f64 {
     amount.0 as f64 / 1e12
 }

@@ -46,7 +46,10 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
         }
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, gateway.tasks.finished()).await.is_err() {
+    if tokio::time::timeout(DRAIN, gateway.tasks.finished())
+        .await
+        .is_err()
+    {
         tracing::warn!("open answers were cut after the drain time");
     }
 }
@@ -61,7 +64,10 @@ async fn connection(gateway: Arc<Gateway>, stream: TcpStream) {
         async move { Ok::<_, Infallible>(respond(&gateway, request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
     builder.http2().timer(TokioTimer::new());
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
@@ -83,7 +89,11 @@ async fn respond(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response
         match request.uri().path() {
             "/healthz" => return page(StatusCode::OK, "text/plain", "ok\n".to_owned()),
             "/readyz" if gateway.tasks.is_stopping() => {
-                return page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "stopping\n".to_owned());
+                return page(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "text/plain",
+                    "stopping\n".to_owned(),
+                );
             }
             "/readyz" => return page(StatusCode::OK, "text/plain", "ready\n".to_owned()),
             "/metrics" => {
@@ -99,6 +109,8 @@ async fn respond(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response
 fn page(status: StatusCode, kind: &'static str, text: String) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::whole(text));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }

@@ -172,7 +172,9 @@ pub enum SetupError {
     #[error("provider `{0}` is configured twice; give each its own id")]
     DuplicateUpstream(String),
     /// An alias to nowhere.
-    #[error("model alias `{alias}` names provider `{provider}`, which is not configured; configured: {configured}")]
+    #[error(
+        "model alias `{alias}` names provider `{provider}`, which is not configured; configured: {configured}"
+    )]
     UnknownTarget {
         /// The alias.
         alias: String,
@@ -190,7 +192,12 @@ impl Setup {
             return Err(SetupError::NoUpstream);
         }
         for (index, upstream) in self.upstreams.iter().enumerate() {
-            if self.upstreams.iter().take(index).any(|earlier| earlier.id == upstream.id) {
+            if self
+                .upstreams
+                .iter()
+                .take(index)
+                .any(|earlier| earlier.id == upstream.id)
+            {
                 return Err(SetupError::DuplicateUpstream(upstream.id.clone()));
             }
         }
@@ -213,7 +220,11 @@ impl Setup {
 
     /// The ids of all upstreams, for messages.
     pub fn configured(&self) -> String {
-        let ids: Vec<&str> = self.upstreams.iter().map(|upstream| upstream.id.as_str()).collect();
+        let ids: Vec<&str> = self
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.id.as_str())
+            .collect();
         ids.join(", ")
     }
 }

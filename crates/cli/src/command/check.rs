@@ -53,7 +53,10 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::R
             print::json(&json(&config, settings))?;
         } else {
             let text = summary(&config, settings);
-            print::out(&format!("valid; it would listen on {}\n{text}", config.listen))?;
+            print::out(&format!(
+                "valid; it would listen on {}\n{text}",
+                config.listen
+            ))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -78,7 +81,10 @@ fn json(config: &Config, settings: &Setup) -> Value {
         .aliases
         .iter()
         .map(|(alias, target)| {
-            (alias.clone(), format!("{}/{}", target.provider, target.model).into())
+            (
+                alias.clone(),
+                format!("{}/{}", target.provider, target.model).into(),
+            )
         })
         .collect();
     json!({
@@ -109,7 +115,11 @@ fn providers(format: Format) -> anyhow::Result<()> {
         return print::json(&PROVIDERS.iter().map(entry).collect());
     }
     let row = |known: &wire::provider::Provider| {
-        let base = if known.base_url.is_empty() { "(yours)" } else { known.base_url };
+        let base = if known.base_url.is_empty() {
+            "(yours)"
+        } else {
+            known.base_url
+        };
         vec![
             known.id.to_owned(),
             known.dialect.id().to_owned(),
@@ -117,7 +127,14 @@ fn providers(format: Format) -> anyhow::Result<()> {
             known.key_env.join(" "),
         ]
     };
-    let heads =
-        [("id", Set::Left), ("dialect", Set::Left), ("address", Set::Left), ("key", Set::Left)];
-    print::out(&table(&heads, &PROVIDERS.iter().map(row).collect::<Vec<_>>()))
+    let heads = [
+        ("id", Set::Left),
+        ("dialect", Set::Left),
+        ("address", Set::Left),
+        ("key", Set::Left),
+    ];
+    print::out(&table(
+        &heads,
+        &PROVIDERS.iter().map(row).collect::<Vec<_>>(),
+    ))
 }

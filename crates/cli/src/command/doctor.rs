@@ -79,7 +79,11 @@ struct Finding {
 
 impl Finding {
     fn new(state: State, subject: &str, what: impl Into<String>) -> Self {
-        Self { state, subject: subject.to_owned(), what: what.into() }
+        Self {
+            state,
+            subject: subject.to_owned(),
+            what: what.into(),
+        }
     }
 }
 
@@ -100,10 +104,18 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::R
         print::json(&findings.iter().map(entry).collect())?;
     } else {
         let row = |finding: &Finding| {
-            vec![finding.state.name().to_owned(), finding.subject.clone(), finding.what.clone()]
+            vec![
+                finding.state.name().to_owned(),
+                finding.subject.clone(),
+                finding.what.clone(),
+            ]
         };
         let rows: Vec<Vec<String>> = findings.iter().map(row).collect();
-        let heads = [("state", Set::Left), ("what", Set::Left), ("found", Set::Left)];
+        let heads = [
+            ("state", Set::Left),
+            ("what", Set::Left),
+            ("found", Set::Left),
+        ];
         print::out(&table(&heads, &rows))?;
     }
     Ok(code(&findings))
@@ -111,13 +123,22 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::R
 
 fn code(findings: &[Finding]) -> ExitCode {
     let worst = findings.iter().map(|finding| finding.state).max();
-    if worst == Some(State::Fail) { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
+    if worst == Some(State::Fail) {
+        ExitCode::from(FAILED)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 async fn look(config: &Config) -> Vec<Finding> {
     let at = now();
     let mut findings = vec![configuration(config)];
-    findings.extend(config.remarks.iter().map(|remark| Finding::new(State::Warn, "configuration", remark)));
+    findings.extend(
+        config
+            .remarks
+            .iter()
+            .map(|remark| Finding::new(State::Warn, "configuration", remark)),
+    );
     findings.extend(ledger(config));
     findings.push(port(config).await);
     findings.extend(clock_and_prices(&config.settings().prices, at));
@@ -129,7 +150,9 @@ async fn look(config: &Config) -> Vec<Finding> {
 
 fn configuration(config: &Config) -> Finding {
     let file = config.file.as_ref();
-    let from = file.map_or("built-in defaults".to_owned(), |file| file.display().to_string());
+    let from = file.map_or("built-in defaults".to_owned(), |file| {
+        file.display().to_string()
+    });
     Finding::new(State::Ok, "configuration", format!("{from} is valid"))
 }
 
@@ -158,8 +181,11 @@ fn ledger(config: &Config) -> Vec<Finding> {
         Err(fault) => return vec![Finding::new(State::Fail, subject, chain(&fault))],
     };
     let calls: u64 = models.iter().map(|model| model.totals.calls).sum();
-    let mut findings =
-        vec![Finding::new(State::Ok, subject, format!("{name}: {} calls", count(calls)))];
+    let mut findings = vec![Finding::new(
+        State::Ok,
+        subject,
+        format!("{name}: {} calls", count(calls)),
+    )];
     for model in models.iter().filter(|model| model.totals.unpriced > 0) {
         let label = model.label.as_deref().unwrap_or("no model");
         let calls = count(model.totals.unpriced);
@@ -183,7 +209,11 @@ fn folder(path: &std::path::Path) -> Finding {
         let what = format!("{name} cannot be made; name another file in `[store] path`");
         return Finding::new(State::Fail, "ledger", what);
     }
-    Finding::new(State::Ok, "ledger", format!("{name} will be made at the first start"))
+    Finding::new(
+        State::Ok,
+        "ledger",
+        format!("{name} will be made at the first start"),
+    )
 }
 
 async fn port(config: &Config) -> Finding {
@@ -201,10 +231,15 @@ async fn port(config: &Config) -> Finding {
 }
 
 fn clock_and_prices(book: &PriceBook, at: Moment) -> Vec<Finding> {
-    let dated = book.providers().map(|provider| provider.dated).max().unwrap_or_default();
+    let dated = book
+        .providers()
+        .map(|provider| provider.dated)
+        .max()
+        .unwrap_or_default();
     let (today, age_days) = (Date::of(at), at.since(dated.start()) / DAY_MS);
     let clock = if at.after(DAY_MS) < dated.start() {
-        let what = format!("says {today}, before the price book's {dated}; set it, or prices are wrong");
+        let what =
+            format!("says {today}, before the price book's {dated}; set it, or prices are wrong");
         Finding::new(State::Fail, "clock", what)
     } else {
         Finding::new(State::Ok, "clock", format!("says {today} (UTC)"))
@@ -216,7 +251,11 @@ fn clock_and_prices(book: &PriceBook, at: Moment) -> Vec<Finding> {
         );
         Finding::new(State::Warn, "prices", what)
     } else {
-        Finding::new(State::Ok, "prices", format!("of {dated}, version {}", book.version()))
+        Finding::new(
+            State::Ok,
+            "prices",
+            format!("of {dated}, version {}", book.version()),
+        )
     };
     vec![clock, prices]
 }
@@ -224,9 +263,17 @@ fn clock_and_prices(book: &PriceBook, at: Moment) -> Vec<Finding> {
 /// Connects, and asks for the list of models where there is a key to ask with.
 async fn provider(upstream: &Upstream) -> Finding {
     let subject = format!("provider {}", upstream.id);
-    let host = upstream.base.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let host = upstream
+        .base
+        .host()
+        .unwrap_or_default()
+        .trim_matches(['[', ']'])
+        .to_owned();
     let secure = upstream.base.scheme_str() == Some("https");
-    let port = upstream.base.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let port = upstream
+        .base
+        .port_u16()
+        .unwrap_or(if secure { 443 } else { 80 });
     let connected = tokio::time::timeout(PATIENCE, TcpStream::connect((host.as_str(), port)));
     let problem = match connected.await {
         Ok(Ok(_)) => None,
@@ -275,7 +322,9 @@ async fn models(upstream: &Upstream) -> Result<u16, String> {
     let request = request(Method::GET, upstream, path, None, fields, body)
         .ok_or_else(|| format!("{} is no address that can be called", upstream.base))?;
     let answer = Http::new(&limits).send(request, upstream, &limits).await;
-    answer.map(|answer| answer.status().as_u16()).map_err(|refusal| refusal.message)
+    answer
+        .map(|answer| answer.status().as_u16())
+        .map_err(|refusal| refusal.message)
 }
 
 #[cfg(test)]
@@ -291,7 +340,11 @@ mod tests {
             (&[State::Fail, State::Ok], true),
         ] {
             let findings: Vec<Finding> = states.iter().copied().map(finding).collect();
-            let expect = if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+            let expect = if fails {
+                ExitCode::from(FAILED)
+            } else {
+                ExitCode::SUCCESS
+            };
             assert_eq!(format!("{:?}", code(&findings)), format!("{expect:?}"));
         }
     }
@@ -299,14 +352,21 @@ mod tests {
     #[test]
     fn clocks_and_books_are_compared() {
         let book = PriceBook::built_in();
-        let dated = book.providers().map(|provider| provider.dated).max().unwrap().start();
+        let dated = book
+            .providers()
+            .map(|provider| provider.dated)
+            .max()
+            .unwrap()
+            .start();
         for (at, expect) in [
             (Moment(0), [State::Fail, State::Ok]),
             (dated, [State::Ok, State::Ok]),
             (dated.after(91 * DAY_MS), [State::Ok, State::Warn]),
         ] {
-            let states: Vec<State> =
-                clock_and_prices(book, at).iter().map(|finding| finding.state).collect();
+            let states: Vec<State> = clock_and_prices(book, at)
+                .iter()
+                .map(|finding| finding.state)
+                .collect();
             assert_eq!(states, expect);
         }
     }

@@ -73,10 +73,18 @@ impl Prices {
             Ok(config) => {
                 let setup = config.settings();
                 let sellers = setup.upstreams.iter();
-                let sellers = sellers.map(|row| (row.id.clone(), row.prices.clone())).collect();
-                Self { book: setup.prices.clone(), sellers }
+                let sellers = sellers
+                    .map(|row| (row.id.clone(), row.prices.clone()))
+                    .collect();
+                Self {
+                    book: setup.prices.clone(),
+                    sellers,
+                }
             }
-            Err(_) => Self { book: PriceBook::built_in().clone(), sellers: Vec::new() },
+            Err(_) => Self {
+                book: PriceBook::built_in().clone(),
+                sellers: Vec::new(),
+            },
         }
     }
 
@@ -84,7 +92,10 @@ impl Prices {
     fn bill(&self, leg: &Leg) -> Option<Bill> {
         let seller = self.sellers.iter().find(|(id, _)| *id == leg.provider);
         let seller = seller.map_or(&leg.provider, |(_, prices)| prices);
-        let bill = self.book.cost(seller, &leg.model, &leg.usage, leg.sent_at).ok()?;
+        let bill = self
+            .book
+            .cost(seller, &leg.model, &leg.usage, leg.sent_at)
+            .ok()?;
         (Some(bill.total()) == leg.cost).then_some(bill)
     }
 }
@@ -106,7 +117,11 @@ fn json(call: &StoredCall, prices: &Prices) -> Value {
 }
 
 fn settled_json(settled: &CallSettled, prices: &Prices) -> Value {
-    let legs: Vec<Value> = settled.legs.iter().map(|leg| leg_json(leg, prices)).collect();
+    let legs: Vec<Value> = settled
+        .legs
+        .iter()
+        .map(|leg| leg_json(leg, prices))
+        .collect();
     json!({
         "at_ms": settled.at.0,
         "end": settled.end.name(),
@@ -144,8 +159,7 @@ fn leg_json(leg: &Leg, prices: &Prices) -> Value {
 
 /// What the levers wrote down; text that is no JSON stays text.
 fn notes(settled: &CallSettled) -> Value {
-    serde_json::from_str(&settled.notes)
-        .unwrap_or_else(|_| Value::String(settled.notes.clone()))
+    serde_json::from_str(&settled.notes).unwrap_or_else(|_| Value::String(settled.notes.clone()))
 }
 
 fn text(call: &StoredCall, prices: &Prices) -> String {
@@ -183,7 +197,9 @@ fn text(call: &StoredCall, prices: &Prices) -> String {
 }
 
 fn leg_text(number: usize, leg: &Leg, prices: &Prices) -> String {
-    let status = leg.status.map_or("no answer".to_owned(), |status| format!("status {status}"));
+    let status = leg
+        .status
+        .map_or("no answer".to_owned(), |status| format!("status {status}"));
     let first = leg.first_byte_at.map_or("never".to_owned(), |at| {
         format!("after {}", time::stretch(at.since(leg.sent_at)))
     });
@@ -212,15 +228,21 @@ fn arithmetic(settled: &CallSettled) -> String {
     let (Some(untouched), Some(cost)) = (settled.untouched, settled.cost) else {
         return format!("cost {}; nothing to compare it with\n", known(settled.cost));
     };
-    let line = |label: String, amount: PicoUsd| {
-        vec![label, amount.to_string(), share(amount, untouched)]
-    };
+    let line =
+        |label: String, amount: PicoUsd| vec![label, amount.to_string(), share(amount, untouched)];
     let mut rows = vec![line("untouched (estimated)".to_owned(), untouched)];
     for (lever, saved) in &settled.savings {
         rows.push(line(format!("{} lever", lever.name()), -*saved));
     }
     rows.push(line("cost".to_owned(), cost));
-    table(&[("bill", Set::Left), ("USD", Set::Right), ("of untouched", Set::Right)], &rows)
+    table(
+        &[
+            ("bill", Set::Left),
+            ("USD", Set::Right),
+            ("of untouched", Set::Right),
+        ],
+        &rows,
+    )
 }
 
 /// A JSON value as indented lines.
@@ -267,7 +289,11 @@ mod tests {
             ended_at: Moment(1_800_000_000_900),
             status: Some(200),
             end: End::Answered,
-            usage: Usage { uncached: Tokens(1_000), output: Tokens(10), ..Usage::default() },
+            usage: Usage {
+                uncached: Tokens(1_000),
+                output: Tokens(10),
+                ..Usage::default()
+            },
             estimated: false,
             cost: Some(cost),
         }
@@ -275,11 +301,19 @@ mod tests {
 
     #[test]
     fn a_bill_that_does_not_fit_is_not_shown() {
-        let prices = Prices { book: PriceBook::built_in().clone(), sellers: Vec::new() };
+        let prices = Prices {
+            book: PriceBook::built_in().clone(),
+            sellers: Vec::new(),
+        };
         let bill = prices.bill(&leg(PicoUsd(1)));
         assert!(bill.is_none());
         assert!(leg_text(1, &leg(PicoUsd(1)), &prices).contains("lines are not shown"));
-        let exact = prices.book.cost("anthropic", "claude-sonnet-4-6", &leg(PicoUsd(1)).usage, Moment(1_800_000_000_000));
+        let exact = prices.book.cost(
+            "anthropic",
+            "claude-sonnet-4-6",
+            &leg(PicoUsd(1)).usage,
+            Moment(1_800_000_000_000),
+        );
         let exact = exact.unwrap().total();
         assert!(leg_text(1, &leg(exact), &prices).contains("input"));
     }
@@ -287,7 +321,11 @@ mod tests {
     #[test]
     fn notes_become_lines() {
         let mut text = String::new();
-        lines(&mut text, &json!({"a": {"b": 1, "c": ["x", "y"], "d": null}, "e": "f"}), 0);
+        lines(
+            &mut text,
+            &json!({"a": {"b": 1, "c": ["x", "y"], "d": null}, "e": "f"}),
+            0,
+        );
         assert_eq!(text, "a\n  b: 1\n  c\n    x\n    y\ne: f\n");
     }
 }

@@ -5,13 +5,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use policy::key::{SECRET_BYTES, Shut, check, issue};
 use policy::moment::Moment;
 use policy::ports::{KeyRecord, Keys};
 use serde_json::{Value, json};
 
-use super::now;
+use super::{now, random};
 use crate::env::Environment;
 use crate::ledger::LedgerSource;
 use crate::print::failure::UsageError;
@@ -65,14 +64,17 @@ enum Action {
 /// Makes, lists or disables.
 pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::Result<ExitCode> {
     match &arguments.action {
-        Action::Create { name, expires, ledger, format } => {
+        Action::Create {
+            name,
+            expires,
+            ledger,
+            format,
+        } => {
             let keys = ledger.keys(environment)?;
             create(&keys, name, expires.as_deref(), *format)
         }
         Action::List { ledger, format } => list(&ledger.keys(environment)?, *format),
-        Action::Disable { id, ledger, format } => {
-            disable(&ledger.keys(environment)?, id, *format)
-        }
+        Action::Disable { id, ledger, format } => disable(&ledger.keys(environment)?, id, *format),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -88,9 +90,11 @@ fn create(
         return Err(UsageError(problem).into());
     }
     let at = now();
-    let expires_at = expires.map(time::duration).transpose()?.map(|millis| at.after(millis));
-    let mut random = [0; SECRET_BYTES];
-    getrandom::getrandom(&mut random).context("the system gives no random bytes")?;
+    let expires_at = expires
+        .map(time::duration)
+        .transpose()?
+        .map(|millis| at.after(millis));
+    let random = random::<SECRET_BYTES>()?;
     let (secret, record) = issue(name, random, at, expires_at);
     keys.create(&record)?;
     if format.json {
@@ -143,7 +147,9 @@ fn list(keys: &impl Keys, format: Format) -> anyhow::Result<()> {
 fn disable(keys: &impl Keys, id: &str, format: Format) -> anyhow::Result<()> {
     let at = now();
     let record = keys.disable(id, at)?.ok_or_else(|| {
-        UsageError(format!("no key has the id `{id}`; `tokenwise keys list` shows all"))
+        UsageError(format!(
+            "no key has the id `{id}`; `tokenwise keys list` shows all"
+        ))
     })?;
     if format.json {
         return print::json(&json(&record, at));

@@ -16,7 +16,7 @@ pub(crate) mod start;
 
 use std::future::Future;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use gateway::clock::{Clock as _, SystemClock};
 use policy::moment::Moment;
 
@@ -32,6 +32,15 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
 /// The machine's time.
 pub(crate) fn now() -> Moment {
     SystemClock.now()
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn random<const BYTES: usize>() -> anyhow::Result<[u8; BYTES]> {
+    let mut random = [0; BYTES];
+    match getrandom::getrandom(&mut random) {
+        Ok(()) => Ok(random),
+        Err(error) => Err(anyhow!("the system gives no random bytes: {error}")),
+    }
 }
 
 /// Completes when the process is asked to end.

@@ -76,10 +76,19 @@ enum Action {
 /// Shows, lists or refreshes.
 pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::Result<ExitCode> {
     match &arguments.action {
-        Some(Action::List { provider, source, format }) => {
+        Some(Action::List {
+            provider,
+            source,
+            format,
+        }) => {
             list(&book(source, environment)?, provider.as_deref(), *format)?;
         }
-        Some(Action::Refresh { file, write, source, format }) => {
+        Some(Action::Refresh {
+            file,
+            write,
+            source,
+            format,
+        }) => {
             let changes = refresh(&book(source, environment)?, file, *format)?;
             if *write {
                 install(file, source, environment)?;
@@ -112,8 +121,14 @@ fn show(arguments: &Arguments, environment: &Environment) -> anyhow::Result<()> 
     };
     let model = book.find_any(name).ok_or_else(|| unknown(&book, name))?;
     let usage = arguments.usage.as_deref().map(read_usage).transpose()?;
-    let usage = usage.map(|usage| Usage { tier: arguments.tier.clone(), ..usage });
-    let bill = usage.as_ref().map(|usage| model.cost(usage, at)).transpose()?;
+    let usage = usage.map(|usage| Usage {
+        tier: arguments.tier.clone(),
+        ..usage
+    });
+    let bill = usage
+        .as_ref()
+        .map(|usage| model.cost(usage, at))
+        .transpose()?;
     let window = model.window(at);
     if arguments.format.json {
         return print::json(&json!({
@@ -140,7 +155,10 @@ fn show(arguments: &Arguments, environment: &Environment) -> anyhow::Result<()> 
 
 fn head(model: &Model, window: Option<&Window>, at: Moment) -> String {
     let mut text = format!("{}/{}", model.provider, model.id);
-    let limits = [("context", model.context), ("output limit", model.output_limit)];
+    let limits = [
+        ("context", model.context),
+        ("output limit", model.output_limit),
+    ];
     for (label, tokens) in limits {
         if let Some(tokens) = tokens {
             text.push_str(&format!(", {label} {}", count(tokens.0)));
@@ -151,8 +169,12 @@ fn head(model: &Model, window: Option<&Window>, at: Moment) -> String {
         text.push_str(&format!("no price is known on {}\n", Date::of(at)));
         return text;
     };
-    let from = window.from.map_or("always".to_owned(), |day| day.to_string());
-    let until = window.until.map_or("until changed".to_owned(), |day| format!("until {day}"));
+    let from = window
+        .from
+        .map_or("always".to_owned(), |day| day.to_string());
+    let until = window
+        .until
+        .map_or("until changed".to_owned(), |day| format!("until {day}"));
     let (source, read) = (&window.source, window.read);
     let confidence = window.confidence.name();
     text.push_str(&format!(
@@ -175,12 +197,18 @@ fn rates(rows: &[Row]) -> String {
     heads.extend(classes.iter().map(|class| (class.name(), Set::Right)));
     let line = |row: &Row| {
         let tier = row.tiers.first().cloned().unwrap_or_default();
-        let hours = if row.hours.is_some() { " (at special hours)" } else { "" };
+        let hours = if row.hours.is_some() {
+            " (at special hours)"
+        } else {
+            ""
+        };
         let mut cells = vec![format!("{tier}{hours}"), size(row)];
         let price = |class: &Class| row.rates.price(*class);
-        cells.extend(classes.iter().map(|class| {
-            price(class).map_or("–".to_owned(), |price| price.to_string())
-        }));
+        cells.extend(
+            classes
+                .iter()
+                .map(|class| price(class).map_or("–".to_owned(), |price| price.to_string())),
+        );
         cells
     };
     table(&heads, &rows.iter().map(line).collect::<Vec<_>>())
@@ -228,8 +256,10 @@ fn window_json(window: &Window) -> Value {
 }
 
 fn bill_json(bill: &Bill) -> Value {
-    let lines: Map<String, Value> =
-        Class::ALL.iter().map(|class| (class.name().to_owned(), pico(bill.line(*class)))).collect();
+    let lines: Map<String, Value> = Class::ALL
+        .iter()
+        .map(|class| (class.name().to_owned(), pico(bill.line(*class))))
+        .collect();
     json!({
         "lines_pico_usd": lines,
         "web_search_pico_usd": pico(bill.web_search),
@@ -244,15 +274,34 @@ pub(crate) fn bill_text(usage: &Usage, bill: &Bill) -> String {
         .filter(|class| class.tokens(usage) > Tokens(0))
         .map(|class| {
             let amount = bill.line(*class).to_string();
-            vec![class.name().to_owned(), count(class.tokens(usage).0), amount]
+            vec![
+                class.name().to_owned(),
+                count(class.tokens(usage).0),
+                amount,
+            ]
         })
         .collect();
     if usage.web_searches > 0 {
         let searches = count(usage.web_searches);
-        rows.push(vec!["web searches".to_owned(), searches, bill.web_search.to_string()]);
+        rows.push(vec![
+            "web searches".to_owned(),
+            searches,
+            bill.web_search.to_string(),
+        ]);
     }
-    rows.push(vec!["total".to_owned(), String::new(), bill.total().to_string()]);
-    table(&[("class", Set::Left), ("tokens", Set::Right), ("USD", Set::Right)], &rows)
+    rows.push(vec![
+        "total".to_owned(),
+        String::new(),
+        bill.total().to_string(),
+    ]);
+    table(
+        &[
+            ("class", Set::Left),
+            ("tokens", Set::Right),
+            ("USD", Set::Right),
+        ],
+        &rows,
+    )
 }
 
 /// Reads `input=1000,read=50000`.
@@ -300,7 +349,10 @@ fn unknown(book: &PriceBook, name: &str) -> UsageError {
     let hint = if near.is_empty() {
         "`tokenwise price list` shows all".to_owned()
     } else {
-        format!("known: {}; write `provider/model` where several sell it", near.join(", "))
+        format!(
+            "known: {}; write `provider/model` where several sell it",
+            near.join(", ")
+        )
     };
     UsageError(format!("no single price is known for `{name}`; {hint}"))
 }
@@ -310,13 +362,22 @@ fn list(book: &PriceBook, provider: Option<&str>, format: Format) -> anyhow::Res
     if let Some(name) = provider
         && book.provider(name).is_none()
     {
-        let ids: Vec<&str> = book.providers().map(|provider| provider.id.as_str()).collect();
+        let ids: Vec<&str> = book
+            .providers()
+            .map(|provider| provider.id.as_str())
+            .collect();
         let problem = format!("no prices of `{name}`; known: {}", ids.join(", "));
         return Err(UsageError(problem).into());
     }
-    let chosen = provider.and_then(|name| book.provider(name)).map(|provider| &provider.id);
-    let providers = book.providers().filter(|it| chosen.is_none_or(|id| *id == it.id));
-    let models: Vec<&Model> = providers.flat_map(policy::prices::Provider::models).collect();
+    let chosen = provider
+        .and_then(|name| book.provider(name))
+        .map(|provider| &provider.id);
+    let providers = book
+        .providers()
+        .filter(|it| chosen.is_none_or(|id| *id == it.id));
+    let models: Vec<&Model> = providers
+        .flat_map(policy::prices::Provider::models)
+        .collect();
     if format.json {
         let entry = |model: &&Model| {
             json!({
@@ -374,20 +435,27 @@ fn refresh(book: &PriceBook, file: &Path, format: Format) -> anyhow::Result<usiz
         }
         let (before, after) = (book.version(), newer.version());
         let total = count(changes.len() as u64);
-        print::out(&format!("{total} changes; price book {before} -> {after}\n"))?;
+        print::out(&format!(
+            "{total} changes; price book {before} -> {after}\n"
+        ))?;
     }
     Ok(changes.len())
 }
 
 /// Copies a price file to where the configuration can name it.
 fn install(file: &Path, source: &Source, environment: &Environment) -> anyhow::Result<()> {
-    let config = source.file(environment).or_else(|| environment.default_config());
+    let config = source
+        .file(environment)
+        .or_else(|| environment.default_config());
     let folder = config.as_deref().and_then(Path::parent).ok_or_else(|| {
-        UsageError("there is no configuration to keep the file beside; name one with `--config`".to_owned())
+        UsageError(
+            "there is no configuration to keep the file beside; name one with `--config`"
+                .to_owned(),
+        )
     })?;
-    let name = file.file_name().ok_or_else(|| {
-        UsageError(format!("{} names no file", file.display()))
-    })?;
+    let name = file
+        .file_name()
+        .ok_or_else(|| UsageError(format!("{} names no file", file.display())))?;
     let prices = folder.join("prices");
     let target = prices.join(name);
     std::fs::create_dir_all(&prices)
@@ -410,7 +478,12 @@ mod tests {
     #[test]
     fn usage_is_read_by_class() {
         let usage = read_usage("input=1_000, read=2,write_1h=3,output=4,web_search=5").unwrap();
-        let classes = [Class::Input, Class::CacheRead, Class::CacheWrite(Ttl::Hour1), Class::Output];
+        let classes = [
+            Class::Input,
+            Class::CacheRead,
+            Class::CacheWrite(Ttl::Hour1),
+            Class::Output,
+        ];
         let tokens: Vec<u64> = classes.iter().map(|class| class.tokens(&usage).0).collect();
         assert_eq!((tokens, usage.web_searches), (vec![1_000, 2, 3, 4], 5));
         for bad in ["", "input", "input=", "input=-1", "inputs=1"] {

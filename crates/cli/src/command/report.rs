@@ -89,7 +89,9 @@ impl Breakdown {
 /// Reports.
 pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::Result<ExitCode> {
     let moment = |text: &Option<String>| {
-        text.as_deref().map(|text| time::moment(text, now())).transpose()
+        text.as_deref()
+            .map(|text| time::moment(text, now()))
+            .transpose()
     };
     let filter = Filter {
         since: moment(&arguments.since)?,

@@ -40,7 +40,9 @@ pub(crate) struct Arguments {
 
 /// Serves.
 pub(crate) fn run(arguments: &Arguments, environment: Environment) -> anyhow::Result<ExitCode> {
-    let overrides = Overrides { levers: arguments.levers };
+    let overrides = Overrides {
+        levers: arguments.levers,
+    };
     let config = overrides.apply(arguments.source.load(&environment)?);
     log(&config)?;
     let listen = arguments.listen.unwrap_or(config.listen);
@@ -53,8 +55,19 @@ async fn serve(
     overrides: Overrides,
     environment: Environment,
 ) -> anyhow::Result<ExitCode> {
-    let Started { gateway, listener, address, open, keys_version } = start(&config, listen).await?;
-    print::note(&greeting(&config, &gateway.setup.load(), address, open.recovered));
+    let Started {
+        gateway,
+        listener,
+        address,
+        open,
+        keys_version,
+    } = start(&config, listen).await?;
+    print::note(&greeting(
+        &config,
+        &gateway.setup.load(),
+        address,
+        open.recovered,
+    ));
     let line = json!({"listening": format!("http://{address}")});
     print::out(&format!("{line}\n"))?;
     let keys = Arc::clone(&open.keys);
@@ -88,14 +101,20 @@ fn greeting(
     address: SocketAddr,
     recovered: u64,
 ) -> String {
-    let mut text = format!("tokenwise {} on http://{address}\n", env!("CARGO_PKG_VERSION"));
+    let mut text = format!(
+        "tokenwise {} on http://{address}\n",
+        env!("CARGO_PKG_VERSION")
+    );
     text.push_str(&summary(config, setup));
     text.push_str(&format!("  {:<10} {}\n", "access", access(setup)));
     if recovered > 0 {
         let what = "calls were open when the gateway last ended; closed at unknown cost";
         text.push_str(&format!("  {:<10} {recovered} {what}\n", "recovered"));
     }
-    text.push_str(&format!("  {:<10} ANTHROPIC_BASE_URL=http://{address}\n", "clients"));
+    text.push_str(&format!(
+        "  {:<10} ANTHROPIC_BASE_URL=http://{address}\n",
+        "clients"
+    ));
     text.push_str(&format!("  {:<10} OPENAI_BASE_URL=http://{address}/v1", ""));
     text
 }
@@ -109,10 +128,14 @@ fn log(config: &Config) -> anyhow::Result<()> {
             config.log_level
         ))
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = match config.log_format {
         RawLogFormat::Text => lines.try_init(),
         RawLogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
-    started.map_err(anyhow::Error::from_boxed).context("cannot start the log")
+    started
+        .map_err(anyhow::Error::from_boxed)
+        .context("cannot start the log")
 }

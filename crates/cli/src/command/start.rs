@@ -40,10 +40,18 @@ pub(crate) async fn start(config: &Config, listen: SocketAddr) -> anyhow::Result
     let listener = TcpListener::bind(listen).await.with_context(|| {
         format!("cannot listen on {listen}; is the port taken? name another with `--listen`")
     })?;
-    let address = listener.local_addr().context("the listener has no address")?;
+    let address = listener
+        .local_addr()
+        .context("the listener has no address")?;
     let ledger = Arc::clone(&open.ledger);
     let gateway = Gateway::new(setup, Keyring::new(records), Arc::new(SystemClock), ledger);
-    Ok(Started { gateway, listener, address, open, keys_version })
+    Ok(Started {
+        gateway,
+        listener,
+        address,
+        open,
+        keys_version,
+    })
 }
 
 /// What runs, in a few lines for people.
@@ -58,20 +66,36 @@ pub(crate) fn summary(config: &Config, setup: &Setup) -> String {
     }
     for (index, row) in config.providers.iter().enumerate() {
         let label = if index == 0 { "providers" } else { "" };
-        line(label, &format!("{} at {}, key: {}", row.upstream.id, row.upstream.base, row.key));
+        line(
+            label,
+            &format!(
+                "{} at {}, key: {}",
+                row.upstream.id, row.upstream.base, row.key
+            ),
+        );
     }
     for (index, (alias, target)) in setup.aliases.iter().enumerate() {
         let label = if index == 0 { "models" } else { "" };
-        line(label, &format!("{alias} = {}/{}", target.provider, target.model));
+        line(
+            label,
+            &format!("{alias} = {}/{}", target.provider, target.model),
+        );
     }
     line("levers", &levers(setup));
     match &config.place {
         Place::File(path) => line("ledger", &path.display().to_string()),
         Place::Memory => line("ledger", "in memory: forgotten at the end"),
     }
-    let models: usize = setup.prices.providers().map(|provider| provider.models().len()).sum();
+    let models: usize = setup
+        .prices
+        .providers()
+        .map(|provider| provider.models().len())
+        .sum();
     let models = count(models as u64);
-    line("prices", &format!("version {}, {models} models", setup.prices.version()));
+    line(
+        "prices",
+        &format!("version {}, {models} models", setup.prices.version()),
+    );
     for remark in &config.remarks {
         line("note", remark);
     }
@@ -81,9 +105,7 @@ pub(crate) fn summary(config: &Config, setup: &Setup) -> String {
 /// Who may call, in words.
 pub(crate) const fn access(setup: &Setup) -> &'static str {
     match setup.access {
-        Access::Open => {
-            "open to this machine; the first `tokenwise keys create NAME` closes it"
-        }
+        Access::Open => "open to this machine; the first `tokenwise keys create NAME` closes it",
         Access::Keys => "with a key from `tokenwise keys create NAME`",
     }
 }

@@ -80,7 +80,9 @@ pub(super) struct Build<'a> {
 impl Build<'_> {
     /// A value that is not allowed.
     pub(super) fn fault(&self, key: String, problem: String) -> ConfigError {
-        let file = self.file.map_or(NO_FILE.to_owned(), |file| file.display().to_string());
+        let file = self
+            .file
+            .map_or(NO_FILE.to_owned(), |file| file.display().to_string());
         ConfigError::Value { file, key, problem }
     }
 }
@@ -92,7 +94,13 @@ pub(crate) fn build(
     environment: &Environment,
 ) -> Result<Config, ConfigError> {
     let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
-    let mut build = Build { raw, environment, folder, file, remarks: Vec::new() };
+    let mut build = Build {
+        raw,
+        environment,
+        folder,
+        file,
+        remarks: Vec::new(),
+    };
     let listen = listen(&build)?;
     let place = place(&build)?;
     let prices = prices(&build)?;
@@ -107,7 +115,12 @@ pub(crate) fn build(
         prices,
     };
     let setup = setup.validated();
-    let setup = setup.map_err(|error| build.fault("providers, models".to_owned(), format!("do not fit: {error}")))?;
+    let setup = setup.map_err(|error| {
+        build.fault(
+            "providers, models".to_owned(),
+            format!("do not fit: {error}"),
+        )
+    })?;
     if raw.log.level.trim().is_empty() {
         let problem = "is empty; write `error`, `warn`, `info`, `debug` or a filter".to_owned();
         return Err(build.fault("log.level".to_owned(), problem));
@@ -145,7 +158,10 @@ impl Config {
                 ),
             });
         }
-        Ok(Setup { access, ..self.setup.clone() })
+        Ok(Setup {
+            access,
+            ..self.setup.clone()
+        })
     }
 
     /// The same configuration with all levers in one mode; off means untouched bodies.
@@ -183,13 +199,17 @@ fn place(build: &Build<'_>) -> Result<Place, ConfigError> {
             Err(build.fault("store.path".to_owned(), problem))
         }
         Some(path) => Ok(Place::File(build.folder.join(path))),
-        None => build.environment.default_ledger().map(Place::File).ok_or_else(|| {
-            let problem = format!(
-                "is missing, and neither `{DATA_HOME}` nor `{HOME}` says where data belongs; \
+        None => build
+            .environment
+            .default_ledger()
+            .map(Place::File)
+            .ok_or_else(|| {
+                let problem = format!(
+                    "is missing, and neither `{DATA_HOME}` nor `{HOME}` says where data belongs; \
                  write a file's path, or `:memory:`"
-            );
-            build.fault("store.path".to_owned(), problem)
-        }),
+                );
+                build.fault("store.path".to_owned(), problem)
+            }),
     }
 }
 
@@ -206,17 +226,20 @@ fn prices(build: &Build<'_>) -> Result<PriceBook, ConfigError> {
         let text = std::fs::read_to_string(&path)
             .map_err(|error| fault(format!("names {name}, which cannot be read: {error}")))?;
         let refreshed = book.refreshed_with(&[(&name, &text)]);
-        book = refreshed.map_err(|error| fault(format!("holds a faulty file: {error}")))?.0;
+        book = refreshed
+            .map_err(|error| fault(format!("holds a faulty file: {error}")))?
+            .0;
     }
     Ok(book)
 }
 
-fn aliases(
-    build: &Build<'_>,
-) -> Result<std::collections::BTreeMap<String, Target>, ConfigError> {
+fn aliases(build: &Build<'_>) -> Result<std::collections::BTreeMap<String, Target>, ConfigError> {
     let target = |(alias, target): (&String, &String)| match target.split_once('/') {
         Some((provider, model)) if !provider.is_empty() && !model.is_empty() => {
-            let target = Target { provider: provider.to_owned(), model: model.to_owned() };
+            let target = Target {
+                provider: provider.to_owned(),
+                model: model.to_owned(),
+            };
             Ok((alias.clone(), target))
         }
         _ => {
@@ -272,8 +295,12 @@ fn limits(build: &Build<'_>) -> Result<Limits, ConfigError> {
     let time = |key: &str, value: u64| {
         within(key, value, TIMEOUT_MS_FLOOR, TIMEOUT_MS_CEILING).map(Duration::from_millis)
     };
-    let bytes =
-        within("body_bytes_max", raw.body_bytes_max, BODY_BYTES_FLOOR, BODY_BYTES_CEILING)?;
+    let bytes = within(
+        "body_bytes_max",
+        raw.body_bytes_max,
+        BODY_BYTES_FLOOR,
+        BODY_BYTES_CEILING,
+    )?;
     Ok(Limits {
         body_bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),
         connect_timeout: time("connect_timeout_ms", raw.connect_timeout_ms)?,

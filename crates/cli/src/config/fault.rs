@@ -40,11 +40,17 @@ impl ConfigError {
     /// What the parser refused, at its line; the rest of the line is not shown, for it may hold a
     /// secret.
     pub(crate) fn shape(path: &Path, text: &str, error: &toml::de::Error) -> Self {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let before = error
+            .span()
+            .and_then(|span| text.get(..span.start))
+            .unwrap_or_default();
         let number = before.matches('\n').count() + 1;
         let line = text.lines().nth(number - 1).unwrap_or_default();
         let key = line.split('=').next().unwrap_or_default().trim();
         let message = error.message().replace('\n', " ");
-        Self::Shape { place: format!("{}:{number}: `{key}`", path.display()), message }
+        Self::Shape {
+            place: format!("{}:{number}: `{key}`", path.display()),
+            message,
+        }
     }
 }

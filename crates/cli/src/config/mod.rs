@@ -33,7 +33,10 @@ pub(crate) struct Source {
 impl Source {
     /// The file that this names; none if there is nothing to read.
     pub(crate) fn file(&self, environment: &Environment) -> Option<PathBuf> {
-        let named = self.config.clone().or_else(|| environment.get(CONFIG).map(PathBuf::from));
+        let named = self
+            .config
+            .clone()
+            .or_else(|| environment.get(CONFIG).map(PathBuf::from));
         named.or_else(|| environment.default_config().filter(|path| path.exists()))
     }
 
@@ -44,10 +47,7 @@ impl Source {
 }
 
 /// Reads and checks a file, or what holds without one.
-pub(crate) fn load(
-    file: Option<&Path>,
-    environment: &Environment,
-) -> Result<Config, ConfigError> {
+pub(crate) fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, ConfigError> {
     let raw = match file {
         Some(file) => read(file)?,
         None => RawConfig::default(),
@@ -56,7 +56,9 @@ pub(crate) fn load(
 }
 
 fn read(file: &Path) -> Result<RawConfig, ConfigError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|source| ConfigError::Unreadable { path: file.to_owned(), source })?;
+    let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable {
+        path: file.to_owned(),
+        source,
+    })?;
     toml::from_str(&text).map_err(|error| ConfigError::shape(file, &text, &error))
 }

@@ -22,8 +22,15 @@ const WITHOUT_KEYS: [&str; 2] = ["anthropic", "openai"];
 const ID_CHARACTERS_MAX: usize = 64;
 
 /// First parts of paths that are the gateway's own.
-const RESERVED: [&str; 7] =
-    ["v1", "chat", "messages", "embeddings", "models", "healthz", "readyz"];
+const RESERVED: [&str; 7] = [
+    "v1",
+    "chat",
+    "messages",
+    "embeddings",
+    "models",
+    "healthz",
+    "readyz",
+];
 
 /// An upstream, and where its key comes from.
 #[derive(Clone, Debug)]
@@ -35,14 +42,26 @@ pub(crate) struct Configured {
 }
 
 /// What is called: as configured, else as the environment suggests.
-pub(super) fn build(build: &mut Build<'_>, book: &PriceBook) -> Result<Vec<Configured>, ConfigError> {
+pub(super) fn build(
+    build: &mut Build<'_>,
+    book: &PriceBook,
+) -> Result<Vec<Configured>, ConfigError> {
     let rows = build.raw.providers.clone();
     if !rows.is_empty() {
-        return rows.iter().map(|row| configured(build, row, book)).collect();
+        return rows
+            .iter()
+            .map(|row| configured(build, row, book))
+            .collect();
     }
     let mut rows: Vec<RawProvider> = Vec::new();
-    for provider in PROVIDERS.iter().filter(|provider| !provider.base_url.is_empty()) {
-        let set = provider.key_env.iter().find(|name| build.environment.get(name).is_some());
+    for provider in PROVIDERS
+        .iter()
+        .filter(|provider| !provider.base_url.is_empty())
+    {
+        let set = provider
+            .key_env
+            .iter()
+            .find(|name| build.environment.get(name).is_some());
         rows.extend(set.map(|name| row(provider.id, format!("env:{name}"))));
     }
     if rows.is_empty() {
@@ -53,7 +72,9 @@ pub(super) fn build(build: &mut Build<'_>, book: &PriceBook) -> Result<Vec<Confi
         );
         rows.extend(WITHOUT_KEYS.map(|id| row(id, "client".to_owned())));
     }
-    rows.iter().map(|row| configured(build, row, book)).collect()
+    rows.iter()
+        .map(|row| configured(build, row, book))
+        .collect()
 }
 
 fn row(id: &str, api_key: String) -> RawProvider {
@@ -76,7 +97,10 @@ fn configured(
     let key = |field: &str| format!("providers.{}.{field}", row.id);
     check_id(build, &row.id)?;
     let known = find(&row.id);
-    let dialect = row.dialect.map(dialect).or(known.map(|known| known.dialect));
+    let dialect = row
+        .dialect
+        .map(dialect)
+        .or(known.map(|known| known.dialect));
     let dialect = dialect.ok_or_else(|| {
         let problem = format!(
             "is missing, and `{}` is not a provider that is known here ({}); write \
@@ -101,7 +125,10 @@ fn configured(
         (None, _) => Credential::Nothing,
     };
     if secret.is_some() && base.scheme_str() == Some("http") && !is_loopback(&base) {
-        build.remarks.push(format!("the key of `{}` travels unencrypted to {base}", row.id));
+        build.remarks.push(format!(
+            "the key of `{}` travels unencrypted to {base}",
+            row.id
+        ));
     }
     let prices = prices(build, row, known, book)?;
     let models = row.models.clone().unwrap_or_else(|| {
@@ -123,7 +150,10 @@ fn configured(
         cache_key: known.map_or(CacheKey::None, |known| known.cache_key),
         asks_usage: known.map_or(dialect == Dialect::OpenAiChat, |known| known.asks_usage),
     };
-    Ok(Configured { upstream, key: reference })
+    Ok(Configured {
+        upstream,
+        key: reference,
+    })
 }
 
 const NOT_A_HEADER: &str = "leads to a text that cannot be sent in a header; it must be one line \
@@ -163,7 +193,9 @@ fn base(
     known: Option<&Provider>,
 ) -> Result<Uri, ConfigError> {
     let fault = |problem: String| build.fault(format!("providers.{}.base_url", row.id), problem);
-    let default = known.map(|known| known.base_url).filter(|base| !base.is_empty());
+    let default = known
+        .map(|known| known.base_url)
+        .filter(|base| !base.is_empty());
     let text = row.base_url.as_deref().or(default);
     let text = text.ok_or_else(|| {
         fault("is missing; write scheme, host and path, as `https://llm.example.com/v1`".to_owned())
@@ -175,7 +207,9 @@ fn base(
     let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') {
-        return Err(fault("holds a user name or password; name the key in `api_key`".to_owned()));
+        return Err(fault(
+            "holds a user name or password; name the key in `api_key`".to_owned(),
+        ));
     }
     if !scheme || authority.is_empty() || uri.query().is_some() {
         return Err(fault(format!("is `{text}`; {allowed}")));
@@ -194,7 +228,9 @@ fn reference(
         return Reference::read(text).map_err(fault);
     }
     let names = known.map_or(&[][..], |known| known.key_env);
-    let set = names.iter().find(|name| build.environment.get(name).is_some());
+    let set = names
+        .iter()
+        .find(|name| build.environment.get(name).is_some());
     match (set.or(names.first()), known.is_none_or(|known| known.local)) {
         (Some(name), _) if set.is_some() => Ok(Reference::Variable((*name).to_owned())),
         (None, _) | (_, true) => Ok(Reference::Nothing),
@@ -228,7 +264,10 @@ fn configured_credential(secret: &str, auth: Auth) -> Option<Credential> {
 
 fn is_loopback(base: &Uri) -> bool {
     let host = base.host().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// The part of the price book that applies.
@@ -242,7 +281,10 @@ fn prices(
         return match book.provider(name) {
             Some(provider) => Ok(provider.id.clone()),
             None => {
-                let ids: Vec<&str> = book.providers().map(|provider| provider.id.as_str()).collect();
+                let ids: Vec<&str> = book
+                    .providers()
+                    .map(|provider| provider.id.as_str())
+                    .collect();
                 let problem = format!("is `{name}`; the price book knows {}", ids.join(", "));
                 Err(build.fault(format!("providers.{}.prices", row.id), problem))
             }

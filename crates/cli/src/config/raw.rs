@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use gateway::setup::{
-    BODY_BYTES_MAX, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT,
-    REQUEST_TIMEOUT,
+    BODY_BYTES_MAX, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, REQUEST_TIMEOUT,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -216,7 +215,8 @@ pub(crate) struct RawLimits {
 
 impl Default for RawLimits {
     fn default() -> Self {
-        let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let millis =
+            |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
             body_bytes_max: BODY_BYTES_MAX as u64,
             connect_timeout_ms: millis(CONNECT_TIMEOUT),
@@ -226,7 +226,6 @@ impl Default for RawLimits {
         }
     }
 }
-
 
 /// What models cost.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -249,7 +248,10 @@ pub(crate) struct RawLog {
 
 impl Default for RawLog {
     fn default() -> Self {
-        Self { format: RawLogFormat::default(), level: "info".to_owned() }
+        Self {
+            format: RawLogFormat::default(),
+            level: "info".to_owned(),
+        }
     }
 }
 
@@ -273,7 +275,10 @@ mod tests {
         let raw: RawConfig = toml::from_str("").unwrap();
         assert_eq!(raw.listen, LISTEN);
         assert_eq!(raw.limits.body_bytes_max, BODY_BYTES_MAX as u64);
-        assert_eq!((raw.access.mode, raw.log.level.as_str()), (RawMode::Auto, "info"));
+        assert_eq!(
+            (raw.access.mode, raw.log.level.as_str()),
+            (RawMode::Auto, "info")
+        );
         assert!(toml::from_str::<RawConfig>("lisen = 1").is_err());
     }
 }

@@ -34,31 +34,104 @@ fn provider(fields: &str) -> String {
 fn bad_values_are_named() {
     let acme = "id = \"acme\"\ndialect = \"openai_chat\"\n";
     for (text, parts) in [
-        ("lisen = 1".to_owned(), &["a.toml:1: `lisen`", "unknown field", "--schema"][..]),
-        ("[limits]\n\nidle_timeout = 1".into(), &["a.toml:3: `idle_timeout`", "idle_timeout_ms"]),
-        ("[levers]\ncache = \"onn\"".into(), &["a.toml:2: `cache`", "`observe`"]),
-        ("listen = \"8787\"".into(), &["a.toml: `listen` is `8787`", "0 to 65535"]),
-        ("[limits]\nidle_timeout_ms = 5".into(), &["`limits.idle_timeout_ms` is 5", "10 to 3600000"]),
-        ("[limits]\nbody_bytes_max = 1".into(), &["`limits.body_bytes_max` is 1", "1024 to 1073741824"]),
-        ("[limits]\nbody_bytes_max = -1".into(), &["a.toml:2: `body_bytes_max`"]),
-        ("[models]\nfast = \"gpt\"".into(), &["`models.fast` is `gpt`", "`provider/model`"]),
-        ("[models]\nfast = \"acme/x\"".into(), &["model alias `fast`", "`acme`", "openai"]),
-        ("[store]\npath = \"\"".into(), &["`store.path` is empty", ":memory:"]),
-        ("[log]\nlevel = \" \"".into(), &["`log.level` is empty", "debug"]),
-        ("[prices]\nfiles = [\"no.toml\"]".into(), &["`prices.files` names no.toml", "cannot be read"]),
-        ("[levers]\npassthrough = true\ncache = \"on\"".into(), &["`levers.cache` contradicts", "`off`"]),
-        ("[levers]\npassthrough = true\nask_usage = \"always\"".into(), &["`levers.ask_usage`", "`never`"]),
-        (provider("id = \"Acme\""), &["`providers.id` is `Acme`", "lowercase"]),
+        (
+            "lisen = 1".to_owned(),
+            &["a.toml:1: `lisen`", "unknown field", "--schema"][..],
+        ),
+        (
+            "[limits]\n\nidle_timeout = 1".into(),
+            &["a.toml:3: `idle_timeout`", "idle_timeout_ms"],
+        ),
+        (
+            "[levers]\ncache = \"onn\"".into(),
+            &["a.toml:2: `cache`", "`observe`"],
+        ),
+        (
+            "listen = \"8787\"".into(),
+            &["a.toml: `listen` is `8787`", "0 to 65535"],
+        ),
+        (
+            "[limits]\nidle_timeout_ms = 5".into(),
+            &["`limits.idle_timeout_ms` is 5", "10 to 3600000"],
+        ),
+        (
+            "[limits]\nbody_bytes_max = 1".into(),
+            &["`limits.body_bytes_max` is 1", "1024 to 1073741824"],
+        ),
+        (
+            "[limits]\nbody_bytes_max = -1".into(),
+            &["a.toml:2: `body_bytes_max`"],
+        ),
+        (
+            "[models]\nfast = \"gpt\"".into(),
+            &["`models.fast` is `gpt`", "`provider/model`"],
+        ),
+        (
+            "[models]\nfast = \"acme/x\"".into(),
+            &["model alias `fast`", "`acme`", "openai"],
+        ),
+        (
+            "[store]\npath = \"\"".into(),
+            &["`store.path` is empty", ":memory:"],
+        ),
+        (
+            "[log]\nlevel = \" \"".into(),
+            &["`log.level` is empty", "debug"],
+        ),
+        (
+            "[prices]\nfiles = [\"no.toml\"]".into(),
+            &["`prices.files` names no.toml", "cannot be read"],
+        ),
+        (
+            "[levers]\npassthrough = true\ncache = \"on\"".into(),
+            &["`levers.cache` contradicts", "`off`"],
+        ),
+        (
+            "[levers]\npassthrough = true\nask_usage = \"always\"".into(),
+            &["`levers.ask_usage`", "`never`"],
+        ),
+        (
+            provider("id = \"Acme\""),
+            &["`providers.id` is `Acme`", "lowercase"],
+        ),
         (provider("id = \"v1\""), &["`v1`", "path of the gateway"]),
-        (provider("id = \"acme\""), &["`providers.acme.dialect`", "anthropic, ", "openai_chat"]),
+        (
+            provider("id = \"acme\""),
+            &["`providers.acme.dialect`", "anthropic, ", "openai_chat"],
+        ),
         (provider(acme), &["`providers.acme.base_url` is missing"]),
-        (provider(&format!("{acme}base_url = \"acme.example\"")), &["is `acme.example`", "https://"]),
-        (provider(&format!("{acme}base_url = \"https://a.example/?a=1\"")), &["without query"]),
-        (provider(&format!("{acme}base_url = \"https://u:p@a.example/\"")), &["user name or password"]),
-        (provider("id = \"openai\"\nprices = \"acme\""), &["`providers.openai.prices` is `acme`", "anthropic, "]),
-        (provider("id = \"openai\"\napi_key = \"env:NO\""), &["`NO`, which is not set"]),
-        (provider("id = \"anthropic\""), &["`providers.anthropic.api_key`", "ANTHROPIC_API_KEY", "`client`"]),
-        (provider("id = \"openai\"\nmodels = [\"\"]"), &["`providers.openai.models`", "empty glob"]),
+        (
+            provider(&format!("{acme}base_url = \"acme.example\"")),
+            &["is `acme.example`", "https://"],
+        ),
+        (
+            provider(&format!("{acme}base_url = \"https://a.example/?a=1\"")),
+            &["without query"],
+        ),
+        (
+            provider(&format!("{acme}base_url = \"https://u:p@a.example/\"")),
+            &["user name or password"],
+        ),
+        (
+            provider("id = \"openai\"\nprices = \"acme\""),
+            &["`providers.openai.prices` is `acme`", "anthropic, "],
+        ),
+        (
+            provider("id = \"openai\"\napi_key = \"env:NO\""),
+            &["`NO`, which is not set"],
+        ),
+        (
+            provider("id = \"anthropic\""),
+            &[
+                "`providers.anthropic.api_key`",
+                "ANTHROPIC_API_KEY",
+                "`client`",
+            ],
+        ),
+        (
+            provider("id = \"openai\"\nmodels = [\"\"]"),
+            &["`providers.openai.models`", "empty glob"],
+        ),
         (
             provider("id = \"openai\"") + &provider("id = \"openai\""),
             &["provider `openai` is configured twice"],
@@ -92,12 +165,21 @@ fn secrets_are_never_shown() {
 #[test]
 fn the_environment_names_the_providers() {
     for (variables, expect) in [
-        (&[][..], &["anthropic each client's own", "openai each client's own"][..]),
+        (
+            &[][..],
+            &["anthropic each client's own", "openai each client's own"][..],
+        ),
         (&["OPENAI_API_KEY"], &["openai *** (env:OPENAI_API_KEY)"]),
-        (&["ANTHROPIC_API_KEY"], &["anthropic *** (env:ANTHROPIC_API_KEY)"]),
+        (
+            &["ANTHROPIC_API_KEY"],
+            &["anthropic *** (env:ANTHROPIC_API_KEY)"],
+        ),
         (
             &["OPENAI_API_KEY", "ANTHROPIC_API_KEY"],
-            &["anthropic *** (env:ANTHROPIC_API_KEY)", "openai *** (env:OPENAI_API_KEY)"],
+            &[
+                "anthropic *** (env:ANTHROPIC_API_KEY)",
+                "openai *** (env:OPENAI_API_KEY)",
+            ],
         ),
     ] {
         let mut environment = Environment::from([("HOME", "/h")]);
@@ -106,11 +188,20 @@ fn the_environment_names_the_providers() {
         }
         let config = load(None, &environment).unwrap();
         let providers = config.providers.iter();
-        let providers: Vec<String> =
-            providers.map(|row| format!("{} {}", row.upstream.id, row.key)).collect();
+        let providers: Vec<String> = providers
+            .map(|row| format!("{} {}", row.upstream.id, row.key))
+            .collect();
         assert_eq!(providers, expect, "{variables:?}");
-        assert_eq!(config.place, Place::File("/h/.local/share/tokenwise/ledger.db".into()));
-        assert_eq!(config.remarks.is_empty(), !variables.is_empty(), "{:?}", config.remarks);
+        assert_eq!(
+            config.place,
+            Place::File("/h/.local/share/tokenwise/ledger.db".into())
+        );
+        assert_eq!(
+            config.remarks.is_empty(),
+            !variables.is_empty(),
+            "{:?}",
+            config.remarks
+        );
     }
 }
 
@@ -119,10 +210,22 @@ fn credentials_are_sent_as_each_provider_wants() {
     let key = "api_key = \"env:OPENAI_API_KEY\"";
     let other = "id = \"acme\"\nbase_url = \"http://127.0.0.1:1\"\ndialect";
     for (fields, expect) in [
-        (format!("id = \"openai\"\n{key}"), Some(format!("Bearer {PLANTED}"))),
-        (format!("id = \"anthropic\"\n{key}"), Some(PLANTED.to_owned())),
-        (format!("{other} = \"openai_chat\"\n{key}"), Some(format!("Bearer {PLANTED}"))),
-        (format!("{other} = \"anthropic_messages\"\n{key}"), Some(PLANTED.to_owned())),
+        (
+            format!("id = \"openai\"\n{key}"),
+            Some(format!("Bearer {PLANTED}")),
+        ),
+        (
+            format!("id = \"anthropic\"\n{key}"),
+            Some(PLANTED.to_owned()),
+        ),
+        (
+            format!("{other} = \"openai_chat\"\n{key}"),
+            Some(format!("Bearer {PLANTED}")),
+        ),
+        (
+            format!("{other} = \"anthropic_messages\"\n{key}"),
+            Some(PLANTED.to_owned()),
+        ),
         (format!("{other} = \"openai_chat\""), None),
         ("id = \"anthropic\"\napi_key = \"client\"".to_owned(), None),
     ] {
@@ -182,13 +285,24 @@ fn levers_are_set_together_or_apart() {
         ("cache = \"observe\"", LeverMode::Observe, AskUsage::Always),
         ("ask_usage = \"never\"", LeverMode::On, AskUsage::Never),
         ("passthrough = true", LeverMode::Off, AskUsage::Never),
-        ("passthrough = true\ncache = \"off\"", LeverMode::Off, AskUsage::Never),
+        (
+            "passthrough = true\ncache = \"off\"",
+            LeverMode::Off,
+            AskUsage::Never,
+        ),
     ] {
         let config = parse(&format!("[levers]\n{text}")).unwrap();
-        assert_eq!((config.settings().cache, config.settings().ask_usage), (cache, ask), "{text}");
+        assert_eq!(
+            (config.settings().cache, config.settings().ask_usage),
+            (cache, ask),
+            "{text}"
+        );
     }
     let off = parse("").unwrap().with_levers(RawLeverMode::Off);
-    assert_eq!((off.settings().cache, off.settings().ask_usage), (LeverMode::Off, AskUsage::Never));
+    assert_eq!(
+        (off.settings().cache, off.settings().ask_usage),
+        (LeverMode::Off, AskUsage::Never)
+    );
 }
 
 #[test]
@@ -218,7 +332,15 @@ fn examples_are_configurations() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["coding-agent.toml", "local.toml", "minimal.toml", "team.toml"]);
+    assert_eq!(
+        names,
+        [
+            "coding-agent.toml",
+            "local.toml",
+            "minimal.toml",
+            "team.toml"
+        ]
+    );
     for name in names {
         let file = folder.join(name);
         read(&file).unwrap();

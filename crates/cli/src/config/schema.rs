@@ -51,7 +51,9 @@ pub(crate) fn reference() -> String {
         }
     }
     for (title, field, table) in tables {
-        let what = text(field, "description").map(sentences).unwrap_or_default();
+        let what = text(field, "description")
+            .map(sentences)
+            .unwrap_or_default();
         page.push_str(&format!("\n## `{title}`\n\n{what}\n"));
         let Some(table) = table else { continue };
         page.push('\n');
@@ -77,7 +79,9 @@ fn table_of<'a>(root: &'a Value, field: &'a Value) -> Option<(&'a Value, Shape)>
 }
 
 fn entry(page: &mut String, root: &Value, table: &Value, name: &str, field: &Value) {
-    let required = table["required"].as_array().is_some_and(|names| names.iter().any(|n| n == name));
+    let required = table["required"]
+        .as_array()
+        .is_some_and(|names| names.iter().any(|n| n == name));
     let mut facts = vec![kind(root, field)];
     if required {
         facts.push("required".to_owned());
@@ -88,12 +92,16 @@ fn entry(page: &mut String, root: &Value, table: &Value, name: &str, field: &Val
     if let Some(default) = field.get("default").filter(|default| !default.is_null()) {
         facts.push(format!("default `{default}`"));
     }
-    let what = text(field, "description").map(sentences).unwrap_or_default();
+    let what = text(field, "description")
+        .map(sentences)
+        .unwrap_or_default();
     let what = what.replace('\n', "\n  ");
     // Writing to a string cannot fail.
     writeln!(page, "- **`{name}`** ({})\n  {what}", facts.join(", ")).ok();
     for choice in choices(root, field) {
-        let what = text(choice, "description").unwrap_or_default().replace('\n', " ");
+        let what = text(choice, "description")
+            .unwrap_or_default()
+            .replace('\n', " ");
         writeln!(page, "  - `{}`: {what}", choice["const"]).ok();
     }
 }
@@ -103,7 +111,9 @@ fn choices<'a>(root: &'a Value, field: &'a Value) -> Vec<&'a Value> {
     let field = resolved(root, field);
     let optional = field["anyOf"].as_array().and_then(|any| any.first());
     let field = optional.map_or(field, |inner| resolved(root, inner));
-    field["oneOf"].as_array().map_or(Vec::new(), |all| all.iter().collect())
+    field["oneOf"]
+        .as_array()
+        .map_or(Vec::new(), |all| all.iter().collect())
 }
 
 fn kind(root: &Value, field: &Value) -> String {
@@ -111,7 +121,10 @@ fn kind(root: &Value, field: &Value) -> String {
         return "one of the values below".to_owned();
     }
     let kind = &resolved(root, field)["type"];
-    let name = kind.as_str().or_else(|| kind.get(0)?.as_str()).unwrap_or("value");
+    let name = kind
+        .as_str()
+        .or_else(|| kind.get(0)?.as_str())
+        .unwrap_or("value");
     match name {
         "array" => "list of strings".to_owned(),
         other => other.to_owned(),
@@ -121,7 +134,8 @@ fn kind(root: &Value, field: &Value) -> String {
 /// Follows a reference to a definition.
 fn resolved<'a>(root: &'a Value, field: &'a Value) -> &'a Value {
     let name = text(field, "$ref").and_then(|path| path.strip_prefix("#/$defs/"));
-    name.and_then(|name| root.get("$defs")?.get(name)).unwrap_or(field)
+    name.and_then(|name| root.get("$defs")?.get(name))
+        .unwrap_or(field)
 }
 
 fn fields(table: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -156,13 +170,19 @@ mod tests {
     #[test]
     fn the_generated_reference_is_current() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        for (file, expect) in [("schema.json", schema_text()), ("docs/reference.md", reference())] {
+        for (file, expect) in [
+            ("schema.json", schema_text()),
+            ("docs/reference.md", reference()),
+        ] {
             let path = root.join(file);
             if Environment::of_process().get(UPDATE).is_some() {
                 std::fs::write(&path, &expect).unwrap();
             }
             let found = std::fs::read_to_string(&path).unwrap_or_default();
-            assert_eq!(found, expect, "{file} is not current; run `cargo xtask gen`");
+            assert_eq!(
+                found, expect,
+                "{file} is not current; run `cargo xtask gen`"
+            );
         }
     }
 }

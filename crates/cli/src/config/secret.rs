@@ -35,10 +35,12 @@ impl Reference {
             Some(("file", path)) => named("file", path).map(|path| Self::File(path.into())),
             _ if text == "client" => Ok(Self::Client),
             _ if text == "none" => Ok(Self::Nothing),
-            _ => Err("looks like a key itself (not shown); put it into an environment variable \
+            _ => Err(
+                "looks like a key itself (not shown); put it into an environment variable \
                       and write `env:NAME`, or into a file and write `file:PATH`; also allowed: \
                       `client`, `none`"
-                .to_owned()),
+                    .to_owned(),
+            ),
         }
     }
 
@@ -61,7 +63,9 @@ impl Reference {
                 let fault = |what: &str| format!("names the file {}, which {what}", path.display());
                 let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
                 if length > FILE_BYTES_MAX {
-                    return Err(fault("is too large for a key; name a file with the key alone"));
+                    return Err(fault(
+                        "is too large for a key; name a file with the key alone",
+                    ));
                 }
                 let text = std::fs::read_to_string(&path)
                     .map_err(|error| fault(&format!("cannot be read: {error}")))?;
@@ -99,12 +103,18 @@ mod tests {
             ("none", Ok(Reference::Nothing)),
             ("env:", Err("names no variable")),
             ("sk-planted", Err("looks like a key itself (not shown)")),
-            ("http://sk-planted", Err("looks like a key itself (not shown)")),
+            (
+                "http://sk-planted",
+                Err("looks like a key itself (not shown)"),
+            ),
         ] {
             match (Reference::read(text), expect) {
                 (Ok(read), Ok(expect)) => assert_eq!(read, expect, "{text}"),
                 (Err(message), Err(part)) => {
-                    assert!(message.contains(part) && !message.contains("planted"), "{message}");
+                    assert!(
+                        message.contains(part) && !message.contains("planted"),
+                        "{message}"
+                    );
                 }
                 (read, expect) => panic!("{text}: {read:?}, not {expect:?}"),
             }
@@ -125,7 +135,9 @@ mod tests {
             ("file:absent", Err("cannot be read")),
             ("client", Ok(None)),
         ] {
-            let secret = Reference::read(reference).unwrap().secret(&environment, folder.path());
+            let secret = Reference::read(reference)
+                .unwrap()
+                .secret(&environment, folder.path());
             match (secret, expect) {
                 (Ok(secret), Ok(expect)) => assert_eq!(secret.as_deref(), expect),
                 (Err(message), Err(part)) => assert!(message.contains(part), "{message}"),

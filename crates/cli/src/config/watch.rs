@@ -68,7 +68,11 @@ pub(crate) fn keys_of(keys: &dyn Keys) -> Result<(u64, Vec<policy::ports::KeyRec
 
 /// Whether a list of keys has one.
 pub(crate) const fn keys_made(count: usize) -> KeysMade {
-    if count == 0 { KeysMade::None } else { KeysMade::Some }
+    if count == 0 {
+        KeysMade::None
+    } else {
+        KeysMade::Some
+    }
 }
 
 impl Watch {
@@ -83,7 +87,16 @@ impl Watch {
         keys_version: u64,
     ) -> Self {
         let fingerprint = fingerprint(config.file.as_ref());
-        Self { gateway, keys, environment, overrides, config, listen, keys_version, fingerprint }
+        Self {
+            gateway,
+            keys,
+            environment,
+            overrides,
+            config,
+            listen,
+            keys_version,
+            fingerprint,
+        }
     }
 
     /// Looks once a second, and at once on SIGHUP, until the gateway stops.
@@ -192,18 +205,28 @@ fn needs_restart(running: &Config, next: &Config) -> Vec<&'static str> {
         ("listen", running.listen != next.listen),
         ("store.path", running.place != next.place),
         ("store.durability", running.durability != next.durability),
-        ("limits.connect_timeout_ms", connect(running) != connect(next)),
+        (
+            "limits.connect_timeout_ms",
+            connect(running) != connect(next),
+        ),
         (
             "log",
             running.log_level != next.log_level || running.log_format != next.log_format,
         ),
     ];
-    changes.into_iter().filter(|(_, changed)| *changed).map(|(setting, _)| setting).collect()
+    changes
+        .into_iter()
+        .filter(|(_, changed)| *changed)
+        .map(|(setting, _)| setting)
+        .collect()
 }
 
 fn fingerprint(file: Option<&PathBuf>) -> Option<Fingerprint> {
     let metadata = std::fs::metadata(file?).ok()?;
-    Some(Fingerprint { bytes: metadata.len(), modified: metadata.modified().ok() })
+    Some(Fingerprint {
+        bytes: metadata.len(),
+        modified: metadata.modified().ok(),
+    })
 }
 
 /// The next signal; never, if signals cannot be had.
@@ -236,9 +259,21 @@ mod tests {
         let store = Arc::new(Memory::default());
         let listen = LISTEN.parse().unwrap();
         let setup = config.setup(listen, KeysMade::None).unwrap();
-        let gateway =
-            Gateway::new(setup, Keyring::default(), Arc::new(SystemClock), Arc::clone(&store) as _);
-        Watch::new(gateway, store, environment, Overrides::default(), config, listen, 0)
+        let gateway = Gateway::new(
+            setup,
+            Keyring::default(),
+            Arc::new(SystemClock),
+            Arc::clone(&store) as _,
+        );
+        Watch::new(
+            gateway,
+            store,
+            environment,
+            Overrides::default(),
+            config,
+            listen,
+            0,
+        )
     }
 
     fn providers(watch: &Watch) -> String {
@@ -277,7 +312,11 @@ mod tests {
         let file = folder.path().join("a.toml");
         std::fs::write(&file, "").unwrap();
         let mut watch = watch(&file);
-        std::fs::write(&file, "listen = \"127.0.0.1:2\"\n[store]\npath = \":memory:\"\n").unwrap();
+        std::fs::write(
+            &file,
+            "listen = \"127.0.0.1:2\"\n[store]\npath = \":memory:\"\n",
+        )
+        .unwrap();
         assert_eq!(watch.reload().unwrap(), ["listen", "store.path"]);
         assert_eq!(watch.reload().unwrap(), Vec::<&str>::new());
     }
@@ -287,7 +326,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (file, key) = (folder.path().join("a.toml"), folder.path().join("key"));
         std::fs::write(&key, "one").unwrap();
-        std::fs::write(&file, "[[providers]]\nid = \"openai\"\napi_key = \"file:key\"\n").unwrap();
+        std::fs::write(
+            &file,
+            "[[providers]]\nid = \"openai\"\napi_key = \"file:key\"\n",
+        )
+        .unwrap();
         let mut watch = watch(&file);
         std::fs::write(&key, "two").unwrap();
         watch.reload().unwrap();
@@ -319,6 +362,13 @@ mod tests {
         assert!(watch.refresh_keys().unwrap());
         watch.reload().unwrap();
         assert_eq!(watch.gateway.setup.load().access, Access::Keys);
-        assert!(watch.gateway.keyring.load().admit(&secret, Moment(3)).is_err());
+        assert!(
+            watch
+                .gateway
+                .keyring
+                .load()
+                .admit(&secret, Moment(3))
+                .is_err()
+        );
     }
 }

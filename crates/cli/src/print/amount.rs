@@ -56,9 +56,13 @@ mod tests {
 
     #[test]
     fn amounts_are_shown() {
-        for (given, expect) in
-            [(0, "0"), (999, "999"), (1_000, "1,000"), (123_456, "123,456"), (1_234_567, "1,234,567")]
-        {
+        for (given, expect) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (123_456, "123,456"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(count(given), expect);
         }
         for (part, whole, expect) in [
@@ -72,7 +76,13 @@ mod tests {
             assert_eq!(share(PicoUsd(part), PicoUsd(whole)), expect);
         }
         assert_eq!(pico(PicoUsd(-5)), serde_json::json!(-5));
-        assert_eq!(pico(PicoUsd(i128::MAX)), serde_json::json!(i128::MAX.to_string()));
-        assert_eq!((known(None), pico_known(None)), (UNKNOWN.to_owned(), Value::Null));
+        assert_eq!(
+            pico(PicoUsd(i128::MAX)),
+            serde_json::json!(i128::MAX.to_string())
+        );
+        assert_eq!(
+            (known(None), pico_known(None)),
+            (UNKNOWN.to_owned(), Value::Null)
+        );
     }
 }

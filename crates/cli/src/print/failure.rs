@@ -47,7 +47,11 @@ pub(crate) fn code(error: &anyhow::Error) -> Option<u8> {
             || cause.is::<UsageError>()
             || matches!(cause.downcast_ref(), Some(StoreError::Missing { .. }))
     };
-    Some(if error.chain().any(of_usage) { USAGE } else { FAILED })
+    Some(if error.chain().any(of_usage) {
+        USAGE
+    } else {
+        FAILED
+    })
 }
 
 fn is_closed_pipe(cause: &(dyn Error + 'static)) -> bool {
@@ -69,9 +73,17 @@ mod tests {
             problem: "is wrong".into(),
         };
         for (error, expect, text) in [
-            (anyhow::Error::new(value).context("cannot start"), USAGE, "cannot start: a.toml: `listen` is wrong"),
+            (
+                anyhow::Error::new(value).context("cannot start"),
+                USAGE,
+                "cannot start: a.toml: `listen` is wrong",
+            ),
             (UsageError("say when".into()).into(), USAGE, "say when"),
-            (anyhow::anyhow!("broken\nin two").context("x"), FAILED, "x: broken in two"),
+            (
+                anyhow::anyhow!("broken\nin two").context("x"),
+                FAILED,
+                "x: broken in two",
+            ),
         ] {
             assert_eq!(code(&error), Some(expect));
             assert_eq!(chain(error.as_ref()), text);

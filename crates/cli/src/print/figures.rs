@@ -34,7 +34,10 @@ pub(crate) fn usage(usage: &Usage) -> Value {
 
 /// Savings by lever as JSON: signed pico-dollars.
 pub(crate) fn levers(savings: &std::collections::BTreeMap<Lever, PicoUsd>) -> Value {
-    savings.iter().map(|(lever, saved)| (lever.name().to_owned(), pico(*saved))).collect()
+    savings
+        .iter()
+        .map(|(lever, saved)| (lever.name().to_owned(), pico(*saved)))
+        .collect()
 }
 
 /// Sums as JSON.
@@ -57,8 +60,11 @@ pub(crate) fn totals(totals: &Totals) -> Value {
 
 /// The lines of a bill: untouched, minus each lever, plus what could not be compared, is the cost.
 pub(crate) fn bill_lines(totals: &Totals) -> Vec<(String, PicoUsd, String)> {
-    let mut lines =
-        vec![("untouched (estimated)".to_owned(), totals.untouched, String::new())];
+    let mut lines = vec![(
+        "untouched (estimated)".to_owned(),
+        totals.untouched,
+        String::new(),
+    )];
     for (lever, saved) in &totals.savings {
         let label = format!("{} lever", lever.name());
         lines.push((label, -*saved, share(-*saved, totals.untouched)));
@@ -68,7 +74,11 @@ pub(crate) fn bill_lines(totals: &Totals) -> Vec<(String, PicoUsd, String)> {
         lines.push(("calls without comparison".to_owned(), rest, String::new()));
     }
     let of = share(totals.cost_compared, totals.untouched);
-    let of = if rest == PicoUsd::ZERO { of } else { String::new() };
+    let of = if rest == PicoUsd::ZERO {
+        of
+    } else {
+        String::new()
+    };
     lines.push(("cost".to_owned(), totals.cost, of));
     lines
 }
@@ -79,7 +89,14 @@ pub(crate) fn bill(totals: &Totals) -> String {
         .into_iter()
         .map(|(label, amount, of)| vec![label, amount.to_string(), of])
         .collect();
-    table(&[("bill", Set::Left), ("USD", Set::Right), ("of untouched", Set::Right)], &rows)
+    table(
+        &[
+            ("bill", Set::Left),
+            ("USD", Set::Right),
+            ("of untouched", Set::Right),
+        ],
+        &rows,
+    )
 }
 
 /// What the reader must know about the figures, one sentence a line.
@@ -106,7 +123,11 @@ pub(crate) fn caveats(totals: &Totals) -> String {
         "call was open when the gateway was killed.",
         "calls were open when the gateway was killed.",
     );
-    say(totals.running, "call is still running.", "calls are still running.");
+    say(
+        totals.running,
+        "call is still running.",
+        "calls are still running.",
+    );
     text
 }
 
@@ -124,7 +145,12 @@ mod tests {
         };
         totals.savings.insert(Lever::Cache, PicoUsd(40));
         let lines = bill_lines(&totals);
-        let sum: PicoUsd = lines.iter().rev().skip(1).map(|(_, amount, _)| *amount).sum();
+        let sum: PicoUsd = lines
+            .iter()
+            .rev()
+            .skip(1)
+            .map(|(_, amount, _)| *amount)
+            .sum();
         assert_eq!(Some(sum), lines.last().map(|(_, amount, _)| *amount));
         assert_eq!(totals.saved(), totals.untouched - totals.cost_compared);
         assert_eq!(lines.len(), 4);

@@ -25,7 +25,9 @@ pub(crate) struct Format {
 /// Writes to standard output.
 pub(crate) fn out(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).context("cannot write to standard output")?;
+    stdout
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")?;
     stdout.flush().context("cannot write to standard output")
 }
 

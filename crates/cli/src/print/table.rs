@@ -2,10 +2,11 @@
 //!
 //! **Invariant**: a table that is piped looks as in a terminal (test `tables_are_plain`).
 
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
-/// No borders; two spaces between columns, a rule under the head.
-const PRESET: &str = "     ──            ";
+/// No borders; a rule under the head.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// How a column is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +20,9 @@ pub(crate) enum Set {
 /// A table with these heads and rows, as text that ends with a line break.
 pub(crate) fn table(heads: &[(&str, Set)], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
-    table.load_preset(PRESET).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(STYLE)
+        .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(heads.iter().map(|(head, _)| *head).collect::<Vec<_>>());
     for (index, (_, set)) in heads.iter().enumerate() {
         if let Some(column) = table.column_mut(index) {
@@ -43,8 +46,14 @@ mod tests {
 
     #[test]
     fn tables_are_plain() {
-        let rows = vec![vec!["a".to_owned(), "1".to_owned()], vec!["bcd".to_owned(), "10".to_owned()]];
+        let rows = vec![
+            vec!["a".to_owned(), "1".to_owned()],
+            vec!["bcd".to_owned(), "10".to_owned()],
+        ];
         let text = table(&[("name", Set::Left), ("calls", Set::Right)], &rows);
-        assert_eq!(text, "name  calls\n────────────\na         1\nbcd      10\n");
+        assert_eq!(
+            text,
+            "name  calls\n────────────\na         1\nbcd      10\n"
+        );
     }
 }

@@ -32,7 +32,9 @@ pub(crate) fn stretch(millis: u64) -> String {
 
 /// Reads a stretch such as `30m`, `12h`, `7d`, `2w`, in milliseconds.
 pub(crate) fn duration(text: &str) -> Result<u64, UsageError> {
-    let cut = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let cut = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(cut);
     let unit = match unit {
         "s" => SECOND_MS,
@@ -42,7 +44,10 @@ pub(crate) fn duration(text: &str) -> Result<u64, UsageError> {
         "w" => 7 * DAY_MS,
         _ => 0,
     };
-    let millis = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let millis = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit));
     millis.filter(|millis| *millis > 0).ok_or_else(|| {
         UsageError(format!(
             "`{text}` is not a stretch of time; write a number and `s`, `m`, `h`, `d` or `w`, as `7d`"
@@ -99,9 +104,13 @@ mod tests {
 
     #[test]
     fn stretches_are_shown() {
-        for (millis, expect) in
-            [(0, "0 ms"), (1_250, "1.2 s"), (61_000, "1 min"), (HOUR_MS, "1 h"), (3 * DAY_MS, "3 d")]
-        {
+        for (millis, expect) in [
+            (0, "0 ms"),
+            (1_250, "1.2 s"),
+            (61_000, "1 min"),
+            (HOUR_MS, "1 h"),
+            (3 * DAY_MS, "3 d"),
+        ] {
             assert_eq!(stretch(millis), expect);
         }
     }

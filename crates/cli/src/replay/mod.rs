@@ -125,9 +125,11 @@ pub fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<(
     let model = book.find_any(name).with_context(|| {
         format!("the price book has no model `{name}`; `tokenwise price` lists those it has")
     })?;
+    let priced_at = book.provider(&model.provider).map(|seller| seller.dated.start());
+    let priced_at = priced_at.context("a model's provider has a price file")?;
     let switch = switch(arguments)?;
     let mut player = Player {
-        replay: Replay::new(model, book.dated().start(), switch)?,
+        replay: Replay::new(model, priced_at, switch)?,
         counter: O200k::default(),
         model: &model.id,
         dialect: trajectory::dialect_of(&model.provider),

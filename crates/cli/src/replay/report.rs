@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use comfy_table::{CellAlignment, Table, presets};
 use policy::money::PicoUsd;
 use serde_json::{Map, Value, json};
 use sim::bill::Sum;
@@ -13,6 +12,7 @@ use sim::replay::TaskSum;
 use wire::usage::Ttl;
 
 use super::Replayed;
+use crate::print::table::{Set, table as laid_out};
 
 /// A task of fewer calls gives a cache no chance to pay back what it wrote.
 const LONG_TASK_CALLS: u64 = 3;
@@ -135,18 +135,16 @@ pub(super) fn table(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Res
         "{} calls in {} tasks at {}/{} (prices {})\n",
         sums.calls, tasks.count, replayed.model.provider, replayed.model.id, replayed.prices
     )?;
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["", "uncached", "read", "written", "output", "cost", "saved"]);
     let untouched = sums.untouched.cost;
-    for (name, sum) in [
+    let sides = [
         ("untouched", &sums.untouched),
         ("with policy", &sums.policy),
         ("ideal cache", &sums.ideal),
         ("ideal, all written", &sums.ideal_all_written),
-    ] {
+    ];
+    let rows = sides.map(|(name, sum)| {
         let saved = quotient(untouched - sum.cost, untouched).unwrap_or(0.0);
-        table.add_row([
+        vec![
             name.to_owned(),
             sum.input.uncached.to_string(),
             sum.input.read.to_string(),
@@ -154,12 +152,12 @@ pub(super) fn table(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Res
             sum.output.to_string(),
             sum.cost.to_string(),
             format!("{:.1} %", saved * 100.0),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    writeln!(out, "{table}")?;
+        ]
+    });
+    let figures = ["uncached", "read", "written", "output", "cost", "saved"];
+    let heads: Vec<(&str, Set)> =
+        [("", Set::Left)].into_iter().chain(figures.map(|head| (head, Set::Right))).collect();
+    write!(out, "{}", laid_out(&heads, &rows))?;
     let reached = quotient(untouched - sums.policy.cost, untouched - sums.ideal.cost);
     if let Some(reached) = reached {
         writeln!(out, "\n{:.2} % of what an ideal prefix cache saves", reached * 100.0)?;

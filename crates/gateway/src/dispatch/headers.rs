@@ -10,8 +10,15 @@ use crate::receive::KEY_HEADER;
 use crate::setup::{Access, Credential, Upstream};
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
-const HOP: [&str; 7] =
-    ["keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"];
+const HOP: [&str; 7] = [
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// Our own headers start with this; none of them travels on.
 const OURS: &str = "x-tokenwise-";
@@ -54,7 +61,13 @@ fn from_client(client: &HeaderMap, access: Access, headers: &mut HeaderMap) {
 /// Whether a client's header travels on. Encodings do not: answers are read here as plain bytes.
 fn keeps(name: &HeaderName) -> bool {
     const CREDENTIALS: [&str; 3] = ["api-key", "x-api-key", "x-goog-api-key"];
-    let dropped = [ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST];
+    let dropped = [
+        ACCEPT_ENCODING,
+        AUTHORIZATION,
+        CONNECTION,
+        CONTENT_LENGTH,
+        HOST,
+    ];
     let text = name.as_str();
     !HOP.contains(&text)
         && !CREDENTIALS.contains(&text)
@@ -78,7 +91,10 @@ pub fn answer(upstream: &HeaderMap) -> HeaderMap {
 
 /// Header names that `connection` declares to belong to the hop.
 fn connection_names(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let values = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     let names = values.flat_map(|value| value.split(','));
     names.map(|name| name.trim().to_ascii_lowercase()).collect()
 }

@@ -68,7 +68,10 @@ impl Notes {
     ) -> Self {
         let marks = decision.marks.iter().filter_map(|mark| {
             let segment = request.prompt.segments.get(mark.segment)?;
-            Some(MarkNote { at: place(segment), ttl: mark.ttl.name() })
+            Some(MarkNote {
+                at: place(segment),
+                ttl: mark.ttl.name(),
+            })
         });
         let edits = splice.edits().iter().map(|edit| EditNote {
             at: edit.range.start,
@@ -120,7 +123,9 @@ impl MissNote {
 
 /// Where a segment stands in the client's own request.
 fn place(segment: &Segment) -> String {
-    let Segment { part, index, block, .. } = segment;
+    let Segment {
+        part, index, block, ..
+    } = segment;
     match part {
         Part::Tools => format!("tools[{index}]"),
         Part::System => format!("system[{index}]"),

@@ -62,17 +62,31 @@ impl Http {
     ) -> Result<Response<Incoming>, Refusal> {
         let answer = tokio::time::timeout(limits.first_byte_timeout, self.client.request(request));
         let unreachable = |what: String| {
-            let message = format!("provider `{}` {what}; try again, or check it with `tokenwise doctor`", upstream.id);
+            let message = format!(
+                "provider `{}` {what}; try again, or check it with `tokenwise doctor`",
+                upstream.id
+            );
             Refusal::new(Reason::UpstreamUnreachable, message)
         };
         match answer.await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
-                tracing::warn!(provider = upstream.id, error = chain(&error), "upstream not reached");
-                let what = if error.is_connect() { "cannot be reached" } else { "broke off the call" };
+                tracing::warn!(
+                    provider = upstream.id,
+                    error = chain(&error),
+                    "upstream not reached"
+                );
+                let what = if error.is_connect() {
+                    "cannot be reached"
+                } else {
+                    "broke off the call"
+                };
                 Err(unreachable(what.to_owned()))
             }
-            Err(_) => Err(unreachable(format!("did not answer within {:?}", limits.first_byte_timeout))),
+            Err(_) => Err(unreachable(format!(
+                "did not answer within {:?}",
+                limits.first_byte_timeout
+            ))),
         }
     }
 }

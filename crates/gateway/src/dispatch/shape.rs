@@ -71,8 +71,13 @@ pub fn shape(
     if setup.ask_usage == AskUsage::Always && plan.upstream.asks_usage && request.stream {
         request.ask_usage(&mut splice);
     }
-    let mut shaped =
-        Shaped { splice, headers: HeaderMap::new(), session: None, ticket: None, wait: None };
+    let mut shaped = Shaped {
+        splice,
+        headers: HeaderMap::new(),
+        session: None,
+        ticket: None,
+        wait: None,
+    };
     if setup.cache != LeverMode::Off {
         shape_cache(gateway, setup, call, request, plan, &mut shaped);
     }
@@ -89,7 +94,9 @@ fn shape_cache(
     shaped: &mut Shaped,
 ) {
     let at = gateway.clock.now();
-    let Some(terms) = terms(setup, plan, request.body, at) else { return };
+    let Some(terms) = terms(setup, plan, request.body, at) else {
+        return;
+    };
     let target = format!("{}/{}", plan.upstream.id, plan.model);
     let lever = &gateway.cache;
     let mut memory = lock(&lever.memory);
@@ -155,22 +162,27 @@ fn apply(
     sent: &mut Sent,
 ) {
     for mark in &decision.marks {
-        if request.mark(mark.segment, mark.ttl, &mut shaped.splice).is_ok() {
-            if let Some(piece) = sent.pieces.get_mut(mark.segment) {
-                piece.marker = Some(mark.ttl);
-            }
+        let marked = request
+            .mark(mark.segment, mark.ttl, &mut shaped.splice)
+            .is_ok();
+        if let Some(piece) = sent.pieces.get_mut(mark.segment).filter(|_| marked) {
+            piece.marker = Some(mark.ttl);
         }
     }
     if decision.mode == Mode::Explicit && !request.cache.options_given {
         request.set_cache_explicit(&mut shaped.splice);
         sent.mode = Mode::Explicit;
     }
-    let Some(key) = &decision.cache_key else { return };
+    let Some(key) = &decision.cache_key else {
+        return;
+    };
     match plan.upstream.cache_key {
         CacheKey::None => return,
         CacheKey::BodyField => request.set_cache_key(key, &mut shaped.splice),
         CacheKey::Header(name) => {
-            let Ok(value) = HeaderValue::from_str(key) else { return };
+            let Ok(value) = HeaderValue::from_str(key) else {
+                return;
+            };
             shaped.headers.insert(HeaderName::from_static(name), value);
         }
     }
@@ -203,7 +215,9 @@ fn client_cache(request: &Request<'_>, call: &Call, plan: &Plan) -> ClientCache 
 /// Codex and others give their conversations a cache key.
 fn named_session<'r>(request: &'r Request<'_>) -> Option<&'r str> {
     let user = request.client.user_id.as_deref();
-    let in_user = user.and_then(|user| user.rsplit_once("session_")).map(|(_, session)| session);
+    let in_user = user
+        .and_then(|user| user.rsplit_once("session_"))
+        .map(|(_, session)| session);
     in_user.filter(|session| !session.is_empty())
 }
 
@@ -212,7 +226,10 @@ impl CacheLever {
     fn lead(&self, prefix: (u64, Chain)) -> Leading {
         let (sender, receiver) = watch::channel(());
         lock(&self.writing).insert(prefix, receiver);
-        Leading { prefix, _sender: sender }
+        Leading {
+            prefix,
+            _sender: sender,
+        }
     }
 }
 
@@ -246,9 +263,18 @@ impl Ticket {
     /// The usage that the input probably has, where the upstream does not say: what should be read
     /// is read, and the rest is paid in full.
     pub fn expected_usage(&self) -> Usage {
-        let read = self.decision.ticket.expected_read.0.min(self.input_estimate().0);
+        let read = self
+            .decision
+            .ticket
+            .expected_read
+            .0
+            .min(self.input_estimate().0);
         let uncached = Tokens(self.input_estimate().0 - read);
-        Usage { uncached, cache_read: Tokens(read), ..Usage::default() }
+        Usage {
+            uncached,
+            cache_read: Tokens(read),
+            ..Usage::default()
+        }
     }
 
     /// The answer begins: what the call writes can be read from now on.
@@ -299,7 +325,9 @@ impl Drop for Ticket {
 
 impl std::fmt::Debug for Ticket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ticket").field("session", &self.decision.session).finish_non_exhaustive()
+        f.debug_struct("Ticket")
+            .field("session", &self.decision.session)
+            .finish_non_exhaustive()
     }
 }
 

@@ -26,7 +26,8 @@ pub async fn read(
         return Ok(Body::Flowing(incoming));
     }
     if let Some(encoding) = header(head, CONTENT_ENCODING).filter(|value| *value != "identity") {
-        let message = format!("content-encoding `{encoding}` is not read here; send the body plain");
+        let message =
+            format!("content-encoding `{encoding}` is not read here; send the body plain");
         return Err(Refusal::new(Reason::BadRequest, message));
     }
     let announced = header(head, CONTENT_LENGTH).and_then(|value| value.parse::<usize>().ok());
@@ -34,21 +35,32 @@ pub async fn read(
         return Err(too_large(limits.body_bytes_max));
     }
     let reading = collect(incoming, announced.unwrap_or(0), limits.body_bytes_max);
-    tokio::time::timeout(limits.request_timeout, reading).await.unwrap_or_else(|_| {
-        Err(Refusal::new(
-            Reason::SlowClient,
-            format!("the body was not complete after {:?}; send it faster", limits.request_timeout),
-        ))
-    }).map(Body::Whole)
+    tokio::time::timeout(limits.request_timeout, reading)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Refusal::new(
+                Reason::SlowClient,
+                format!(
+                    "the body was not complete after {:?}; send it faster",
+                    limits.request_timeout
+                ),
+            ))
+        })
+        .map(Body::Whole)
 }
 
 async fn collect(mut incoming: Incoming, announced: usize, most: usize) -> Result<Bytes, Refusal> {
     let mut whole = BytesMut::with_capacity(announced);
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| {
-            Refusal::new(Reason::BadRequest, format!("the body broke off: {error}; send it again"))
+            Refusal::new(
+                Reason::BadRequest,
+                format!("the body broke off: {error}; send it again"),
+            )
         })?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if whole.len() + data.len() > most {
             return Err(too_large(most));
         }
@@ -58,7 +70,8 @@ async fn collect(mut incoming: Incoming, announced: usize, most: usize) -> Resul
 }
 
 fn too_large(most: usize) -> Refusal {
-    let message = format!("the body is larger than {most} bytes; send less or raise `limits.body_bytes_max`");
+    let message =
+        format!("the body is larger than {most} bytes; send less or raise `limits.body_bytes_max`");
     Refusal::new(Reason::BodyTooLarge, message)
 }
 

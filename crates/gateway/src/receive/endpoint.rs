@@ -70,7 +70,10 @@ pub fn find(setup: &Setup, head: &Parts) -> Place {
         Reason::UnknownRoute,
         format!("no route `{} {path}`; served here: {SERVED}", head.method),
     );
-    Place { dialect, endpoint: Err(refusal) }
+    Place {
+        dialect,
+        endpoint: Err(refusal),
+    }
 }
 
 /// The endpoints of our own, with or without `/v1`.
@@ -79,16 +82,30 @@ fn main(path: &str, method: &Method, headers: &HeaderMap, pin: Option<&str>) -> 
     let (dialect, wants, endpoint) = match path.strip_prefix("/v1").unwrap_or(path) {
         "/chat/completions" => {
             let dialect = Dialect::OpenAiChat;
-            (dialect, Method::POST, Endpoint::Generate { dialect, pinned })
+            (
+                dialect,
+                Method::POST,
+                Endpoint::Generate { dialect, pinned },
+            )
         }
         "/messages" => {
             let dialect = Dialect::AnthropicMessages;
-            (dialect, Method::POST, Endpoint::Generate { dialect, pinned })
+            (
+                dialect,
+                Method::POST,
+                Endpoint::Generate { dialect, pinned },
+            )
         }
-        "/messages/count_tokens" => {
-            (Dialect::AnthropicMessages, Method::POST, Endpoint::CountTokens { pinned })
-        }
-        "/embeddings" => (Dialect::OpenAiChat, Method::POST, Endpoint::Embed { pinned }),
+        "/messages/count_tokens" => (
+            Dialect::AnthropicMessages,
+            Method::POST,
+            Endpoint::CountTokens { pinned },
+        ),
+        "/embeddings" => (
+            Dialect::OpenAiChat,
+            Method::POST,
+            Endpoint::Embed { pinned },
+        ),
         "/models" if pin.is_none() => {
             let dialect = guess(path, headers);
             (dialect, Method::GET, Endpoint::Models { dialect })
@@ -114,8 +131,14 @@ fn pinned(setup: &Setup, provider: &str, rest: &str, head: &Parts) -> Place {
         }
     }
     let dialect = native.unwrap_or_else(|| guess(rest, &head.headers));
-    let endpoint = Endpoint::Passthrough { provider: provider.to_owned(), rest: rest.to_owned() };
-    Place { dialect, endpoint: Ok(endpoint) }
+    let endpoint = Endpoint::Passthrough {
+        provider: provider.to_owned(),
+        rest: rest.to_owned(),
+    };
+    Place {
+        dialect,
+        endpoint: Ok(endpoint),
+    }
 }
 
 /// Splits `/openai/v1/files` into the configured provider and `/v1/files`.
@@ -130,5 +153,9 @@ fn guess(path: &str, headers: &HeaderMap) -> Dialect {
     let anthropic = headers.contains_key("anthropic-version")
         || (headers.contains_key("x-api-key") && !headers.contains_key("authorization"))
         || path.contains("/messages");
-    if anthropic { Dialect::AnthropicMessages } else { Dialect::OpenAiChat }
+    if anthropic {
+        Dialect::AnthropicMessages
+    } else {
+        Dialect::OpenAiChat
+    }
 }

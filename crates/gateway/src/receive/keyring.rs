@@ -20,14 +20,20 @@ pub struct Keyring {
 impl Keyring {
     /// A ring of these keys.
     pub fn new(records: impl IntoIterator<Item = KeyRecord>) -> Self {
-        let by_hash = records.into_iter().map(|record| (record.hash, record)).collect();
+        let by_hash = records
+            .into_iter()
+            .map(|record| (record.hash, record))
+            .collect();
         Self { by_hash }
     }
 
     /// The public id of the key with this secret, if it works now.
     pub fn admit(&self, secret: &str, now: Moment) -> Result<String, Refusal> {
         let hash = key::hash(secret);
-        let record = self.by_hash.get(&hash).filter(|record| record.hash.ct_eq(&hash).into());
+        let record = self
+            .by_hash
+            .get(&hash)
+            .filter(|record| record.hash.ct_eq(&hash).into());
         let refuse = |message: String| Err(Refusal::new(Reason::Unauthenticated, message));
         let Some(record) = record else {
             return refuse(
@@ -36,10 +42,13 @@ impl Keyring {
         };
         match key::check(record, now) {
             Ok(()) => Ok(record.id.clone()),
-            Err(Shut::Expired) => refuse(format!("key `{}` has expired; create a new one", record.id)),
-            Err(Shut::Disabled) => {
-                refuse(format!("key `{}` is disabled; ask its owner to enable it", record.id))
+            Err(Shut::Expired) => {
+                refuse(format!("key `{}` has expired; create a new one", record.id))
             }
+            Err(Shut::Disabled) => refuse(format!(
+                "key `{}` is disabled; ask its owner to enable it",
+                record.id
+            )),
         }
     }
 }
@@ -50,7 +59,8 @@ mod tests {
 
     #[test]
     fn only_a_live_key_is_admitted() {
-        let (secret, record) = key::issue("ci", [3; key::SECRET_BYTES], Moment(0), Some(Moment(10)));
+        let (secret, record) =
+            key::issue("ci", [3; key::SECRET_BYTES], Moment(0), Some(Moment(10)));
         let id = record.id.clone();
         let ring = Keyring::new([record]);
         assert_eq!(ring.admit(&secret, Moment(9)), Ok(id));

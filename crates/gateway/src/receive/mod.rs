@@ -98,11 +98,21 @@ pub async fn receive(gateway: &Gateway, request: Request<Incoming>) -> Result<Ca
     let id = call_id(at);
     let (head, incoming) = request.into_parts();
     let place = endpoint::find(&gateway.setup.load(), &head);
-    let turned = |refusal, dialect| Turned { refusal, dialect, id: id.clone() };
+    let turned = |refusal, dialect| Turned {
+        refusal,
+        dialect,
+        id: id.clone(),
+    };
     let dialect = place.dialect;
     let endpoint = match place {
-        Place { endpoint: Ok(endpoint), .. } => endpoint,
-        Place { endpoint: Err(refusal), .. } => return Err(turned(refusal, dialect)),
+        Place {
+            endpoint: Ok(endpoint),
+            ..
+        } => endpoint,
+        Place {
+            endpoint: Err(refusal),
+            ..
+        } => return Err(turned(refusal, dialect)),
     };
     let key = authenticate(gateway, &head.headers, at).map_err(|why| turned(why, dialect))?;
     let session = name(&head.headers, &SESSION_HEADER).map_err(|why| turned(why, dialect))?;
@@ -148,7 +158,9 @@ fn secret(headers: &HeaderMap) -> Option<String> {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = |value: &str| {
         let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then(|| token.trim().to_owned())
     };
     let api_key = HeaderName::from_static("x-api-key");
     text(&KEY_HEADER)
@@ -160,7 +172,9 @@ fn secret(headers: &HeaderMap) -> Option<String> {
 
 /// A session's or task's name, if the header is there.
 fn name(headers: &HeaderMap, header: &HeaderName) -> Result<Option<String>, Refusal> {
-    let Some(value) = headers.get(header) else { return Ok(None) };
+    let Some(value) = headers.get(header) else {
+        return Ok(None);
+    };
     match value.to_str() {
         Ok(text) if !text.is_empty() && text.len() <= NAME_BYTES_MAX => Ok(Some(text.to_owned())),
         Ok(_) | Err(_) => Err(Refusal::new(

@@ -30,7 +30,10 @@ pub async fn list(
     call: &Call,
     dialect: Dialect,
 ) -> Result<Response<ReplyBody>, Refusal> {
-    let speaking = setup.upstreams.iter().filter(|upstream| upstream.dialect == dialect);
+    let speaking = setup
+        .upstreams
+        .iter()
+        .filter(|upstream| upstream.dialect == dialect);
     let mut lists = Vec::new();
     let mut last_refusal = None;
     for upstream in speaking {
@@ -54,7 +57,9 @@ pub async fn list(
     };
     let mut response = Response::new(ReplyBody::whole(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Ok(id) = HeaderValue::from_str(&call.id.0) {
         response.headers_mut().insert(CALL_HEADER, id);
     }
@@ -76,7 +81,10 @@ async fn fetch(
     let body = Either::Left(Full::new(Bytes::new()));
     let query = call.query.as_deref();
     let broken = |what: &str| {
-        let message = format!("provider `{}` {what} when asked for its models", upstream.id);
+        let message = format!(
+            "provider `{}` {what} when asked for its models",
+            upstream.id
+        );
         Refusal::new(Reason::UpstreamUnreachable, message)
     };
     let request = send::request(Method::GET, upstream, path, query, headers, body)
@@ -84,7 +92,11 @@ async fn fetch(
     let response = gateway.http.send(request, upstream, &setup.limits).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), LIST_BYTES_MAX);
-    let bytes = body.collect().await.map_err(|_| broken("broke off its answer"))?.to_bytes();
+    let bytes = body
+        .collect()
+        .await
+        .map_err(|_| broken("broke off its answer"))?
+        .to_bytes();
     Ok((status, bytes))
 }
 
@@ -97,5 +109,8 @@ fn joined(lists: &[(http::StatusCode, Bytes)]) -> String {
             entries.extend(data.items().map(|entry| entry.raw().to_owned()));
         }
     }
-    format!(r#"{{"object":"list","data":[{}],"has_more":false}}"#, entries.join(","))
+    format!(
+        r#"{{"object":"list","data":[{}],"has_more":false}}"#,
+        entries.join(",")
+    )
 }

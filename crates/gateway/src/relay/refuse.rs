@@ -15,7 +15,9 @@ use crate::relay::whole::CALL_HEADER;
 /// The reply that turns a call away.
 pub fn refuse(turned: &Turned) -> Response<ReplyBody> {
     let (status, final_word) = status(turned.refusal.reason);
-    let body = turned.dialect.render(&problem(&turned.refusal), &turned.id.0);
+    let body = turned
+        .dialect
+        .render(&problem(&turned.refusal), &turned.id.0);
     let mut response = Response::new(ReplyBody::whole(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -69,5 +71,10 @@ fn problem(refusal: &Refusal) -> Problem {
         Reason::ShuttingDown => (ProblemKind::Overloaded, "shutting_down"),
         Reason::Internal => (ProblemKind::Internal, "internal_error"),
     };
-    Problem { kind, code, message: refusal.message.clone(), param: refusal.param.clone() }
+    Problem {
+        kind,
+        code,
+        message: refusal.message.clone(),
+        param: refusal.param.clone(),
+    }
 }

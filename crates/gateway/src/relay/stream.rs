@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 use wire::dialect::Dialect;
 use wire::dialect::stream::{Ending, Pass, Stream, StreamEnd};
+use wire::usage::Usage;
 
 use crate::relay::refuse;
 use crate::relay::reply::Broken;
@@ -30,6 +31,8 @@ pub const SETTLE_WAIT: Duration = Duration::from_secs(1);
 pub enum Reading {
     /// As a stream of a dialect.
     Dialect(Dialect, Box<Stream>),
+    /// For the usage alone that it may carry: a passed-through event stream.
+    Watched(Box<Stream>),
     /// Not at all: a passed-through body of unknown shape.
     Opaque,
 }
@@ -47,7 +50,11 @@ pub struct Metered {
 #[derive(Debug)]
 enum State {
     Flowing,
-    Settling { last: Bytes, wait: Wait, breaks: bool },
+    Settling {
+        last: Bytes,
+        wait: Wait,
+        breaks: bool,
+    },
     Over,
 }
 
@@ -102,7 +109,9 @@ impl Metered {
             match Pin::new(&mut self.upstream).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.silence.broken();
-                    let Ok(bytes) = frame.into_data() else { continue };
+                    let Ok(bytes) = frame.into_data() else {
+                        continue;
+                    };
                     if let Some(bytes) = self.read(bytes) {
                         return Poll::Ready(Some(Frame::data(bytes)));
                     }
@@ -126,11 +135,18 @@ impl Metered {
 
     /// What of these bytes goes on.
     fn read(&mut self, bytes: Bytes) -> Option<Bytes> {
-        let Some(Reading::Dialect(_, stream)) = &mut self.reading else { return Some(bytes) };
-        match stream.push(&bytes) {
-            Pass::Whole => Some(bytes),
-            Pass::Edited(edited) if edited.is_empty() => None,
-            Pass::Edited(edited) => Some(Bytes::from(edited)),
+        match &mut self.reading {
+            Some(Reading::Dialect(_, stream)) => match stream.push(&bytes) {
+                Pass::Whole => Some(bytes),
+                Pass::Edited(edited) if edited.is_empty() => None,
+                Pass::Edited(edited) => Some(Bytes::from(edited)),
+            },
+            Some(Reading::Watched(stream)) => {
+                // Its edits are not applied: the reader only looks.
+                drop(stream.push(&bytes));
+                Some(bytes)
+            }
+            Some(Reading::Opaque) | None => Some(bytes),
         }
     }
 
@@ -141,18 +157,38 @@ impl Metered {
             return;
         };
         let (last, breaks) = match reading {
-            Reading::Opaque => {
-                let end = if fault.is_some() { End::UpstreamBroke } else { End::Answered };
-                receipt.settle(Outcome { end, status: 200, reported: Reported::Unreadable });
-                (Vec::new(), fault.is_some())
-            }
+            Reading::Opaque => (pass_on(None, fault, &mut receipt), fault.is_some()),
+            Reading::Watched(stream) => (
+                pass_on(stream.finish().usage, fault, &mut receipt),
+                fault.is_some(),
+            ),
             Reading::Dialect(dialect, stream) => {
                 (last_words(*stream, dialect, fault, &mut receipt), false)
             }
         };
         let wait = Wait::new(receipt.settlement());
-        self.state = State::Settling { last: Bytes::from(last), wait, breaks };
+        self.state = State::Settling {
+            last: Bytes::from(last),
+            wait,
+            breaks,
+        };
     }
+}
+
+/// Settles a passed-through body, which has no last words of ours.
+fn pass_on(usage: Option<Usage>, fault: Option<&str>, receipt: &mut Receipt) -> Vec<u8> {
+    let end = if fault.is_some() {
+        End::UpstreamBroke
+    } else {
+        End::Answered
+    };
+    let reported = usage.map_or(Reported::Unreadable, Reported::Usage);
+    receipt.settle(Outcome {
+        end,
+        status: receipt.upstream_status(),
+        reported,
+    });
+    Vec::new()
 }
 
 /// Settles a dialect's stream; gives the bytes that end it for the client.
@@ -162,22 +198,37 @@ fn last_words(
     fault: Option<&str>,
     receipt: &mut Receipt,
 ) -> Vec<u8> {
-    let StreamEnd { held, ending, usage, seen_output_bytes, .. } = stream.finish();
+    let StreamEnd {
+        held,
+        ending,
+        usage,
+        seen_output_bytes,
+        ..
+    } = stream.finish();
     let (end, mut last) = match (ending, fault) {
-        (Ending::Whole | Ending::NoTerminator, None) => (End::Answered, held),
-        (Ending::Whole, Some(_)) => (End::Answered, held), // it was all there; the rest is silence
+        // A fault behind the terminal frame is only silence: everything was there.
+        (Ending::Whole, _) | (Ending::NoTerminator, None) => (End::Answered, held),
         (Ending::Error, _) => (End::UpstreamError, held),
         (Ending::Truncated | Ending::NoTerminator, _) => (End::UpstreamBroke, Vec::new()),
     };
     if end == End::UpstreamBroke {
         let what = fault.unwrap_or("ended its answer early");
-        let message = format!("provider `{}` {what}; what came so far is incomplete", receipt.provider());
+        let message = format!(
+            "provider `{}` {what}; what came so far is incomplete",
+            receipt.provider()
+        );
         let refusal = Refusal::new(Reason::UpstreamUnreachable, message);
         last.extend(refuse::event(&refusal, dialect, receipt.id()));
     }
-    let seen = Reported::Seen { output_bytes: seen_output_bytes };
+    let seen = Reported::Seen {
+        output_bytes: seen_output_bytes,
+    };
     let reported = usage.map_or(seen, Reported::Usage);
-    receipt.settle(Outcome { end, status: 200, reported });
+    receipt.settle(Outcome {
+        end,
+        status: receipt.upstream_status(),
+        reported,
+    });
     last
 }
 
@@ -191,7 +242,10 @@ pub struct Wait {
 impl Wait {
     /// Waits for this settlement.
     pub fn new(committed: Option<oneshot::Receiver<()>>) -> Self {
-        Self { committed, most: Box::pin(tokio::time::sleep(SETTLE_WAIT)) }
+        Self {
+            committed,
+            most: Box::pin(tokio::time::sleep(SETTLE_WAIT)),
+        }
     }
 }
 
@@ -199,11 +253,13 @@ impl Future for Wait {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if let Some(committed) = &mut self.committed {
-            if Pin::new(committed).poll(context).is_pending() {
-                ready!(self.most.as_mut().poll(context));
-                tracing::error!("the ledger did not commit in time; the answer is released without it");
-            }
+        let commit = self
+            .committed
+            .as_mut()
+            .map(|committed| Pin::new(committed).poll(context));
+        if commit.is_some_and(|commit| commit.is_pending()) {
+            ready!(self.most.as_mut().poll(context));
+            tracing::error!("the ledger did not commit in time; the answer goes out without it");
         }
         self.committed = None;
         Poll::Ready(())
@@ -220,7 +276,11 @@ struct Silence {
 
 impl Silence {
     fn new(most: Duration) -> Self {
-        Self { most, heard: false, timer: Box::pin(tokio::time::sleep(most)) }
+        Self {
+            most,
+            heard: false,
+            timer: Box::pin(tokio::time::sleep(most)),
+        }
     }
 
     fn broken(&mut self) {

@@ -35,6 +35,8 @@ pub const SAVED_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-saved-
 pub enum Meter {
     /// As an answer of this dialect, its usage shown or hidden on streams.
     Dialect(Dialect, UsageDisplay),
+    /// By the usage that it may carry; nothing of it is ours to change.
+    Watched(Dialect),
     /// By nothing that it says: it costs nothing by the provider's rules.
     Free,
 }
@@ -57,17 +59,28 @@ pub async fn relay(
             Meter::Dialect(dialect, usage) if event_stream => {
                 Reading::Dialect(dialect, Box::new(dialect.stream(usage)))
             }
-            Meter::Dialect(..) | Meter::Free => Reading::Opaque,
+            Meter::Watched(dialect) if event_stream => {
+                Reading::Watched(Box::new(dialect.stream(UsageDisplay::Shown)))
+            }
+            Meter::Dialect(..) | Meter::Watched(_) | Meter::Free => Reading::Opaque,
         };
         let metered = Metered::new(body, reading, receipt, limits.idle_timeout);
-        return Ok(reply(head.status, reply_headers, ReplyBody::Stream(Box::new(metered))));
+        return Ok(reply(
+            head.status,
+            reply_headers,
+            ReplyBody::Stream(Box::new(metered)),
+        ));
     }
     let bytes = match collect(body, limits).await {
         Ok(bytes) => bytes,
         Err(what) => {
             let reported = Reported::Seen { output_bytes: 0 };
             let status = StatusCode::BAD_GATEWAY.as_u16();
-            receipt.settle(Outcome { end: End::UpstreamBroke, status, reported });
+            receipt.settle(Outcome {
+                end: End::UpstreamBroke,
+                status,
+                reported,
+            });
             let message = format!("provider `{}` {what}; try again", receipt.provider());
             return Err(Refusal::new(Reason::UpstreamUnreachable, message));
         }
@@ -85,15 +98,24 @@ fn outcome(status: StatusCode, bytes: &[u8], meter: Meter) -> Outcome {
     let code = status.as_u16();
     if !status.is_success() {
         // Providers do not bill calls that they refuse.
-        return Outcome { end: End::UpstreamError, status: code, reported: Reported::Nothing };
+        return Outcome {
+            end: End::UpstreamError,
+            status: code,
+            reported: Reported::Nothing,
+        };
     }
     let reported = match meter {
         Meter::Free => Reported::Nothing,
-        Meter::Dialect(dialect, _) => {
-            dialect.read_answer(bytes).usage.map_or(Reported::Unreadable, Reported::Usage)
-        }
+        Meter::Dialect(dialect, _) | Meter::Watched(dialect) => dialect
+            .read_answer(bytes)
+            .usage
+            .map_or(Reported::Unreadable, Reported::Usage),
     };
-    Outcome { end: End::Answered, status: code, reported }
+    Outcome {
+        end: End::Answered,
+        status: code,
+        reported,
+    }
 }
 
 /// Reads an answer to its end, in bounds of size and silence.
@@ -105,7 +127,9 @@ async fn collect(mut body: Incoming, limits: &Limits) -> Result<Bytes, &'static 
             None => return Ok(whole.freeze()),
             Some(Err(_)) => return Err("broke off its answer"),
             Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else { continue };
+                let Ok(data) = frame.into_data() else {
+                    continue;
+                };
                 if whole.len() + data.len() > ANSWER_BYTES_MAX {
                     return Err("sent an answer larger than 64 MiB");
                 }
@@ -130,6 +154,8 @@ fn insert(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
 }
 
 fn is(headers: &HeaderMap, kind: &str) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     value.is_some_and(|value| value.contains(kind))
 }

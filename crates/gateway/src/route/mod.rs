@@ -27,11 +27,16 @@ pub fn route(
     pinned: Option<&str>,
 ) -> Result<Plan, Refusal> {
     let target = find(setup, model, dialect, pinned).ok_or_else(|| unknown(setup, model))?;
-    let upstream = setup.upstream(&target.provider).ok_or_else(|| unknown(setup, model))?;
+    let upstream = setup
+        .upstream(&target.provider)
+        .ok_or_else(|| unknown(setup, model))?;
     if upstream.dialect != dialect {
         return Err(wrong_dialect(upstream, model, dialect));
     }
-    Ok(Plan { upstream: upstream.clone(), model: target.model })
+    Ok(Plan {
+        upstream: upstream.clone(),
+        model: target.model,
+    })
 }
 
 fn find(setup: &Setup, model: &str, dialect: Dialect, pinned: Option<&str>) -> Option<Target> {
@@ -45,16 +50,21 @@ fn find(setup: &Setup, model: &str, dialect: Dialect, pinned: Option<&str>) -> O
     if let Some(target) = setup.aliases.get(model) {
         return Some(target.clone());
     }
-    if let Some((provider, name)) = model.split_once('/') {
-        if setup.upstream(provider).is_some() {
-            return Some(at(provider, name));
-        }
+    let prefixed = model
+        .split_once('/')
+        .filter(|(id, _)| setup.upstream(id).is_some());
+    if let Some((provider, name)) = prefixed {
+        return Some(at(provider, name));
     }
-    let listed = |upstream: &&Upstream| upstream.models.iter().any(|glob| matches_glob(glob, model));
+    let listed =
+        |upstream: &&Upstream| upstream.models.iter().any(|glob| matches_glob(glob, model));
     let speaks = |upstream: &&Upstream| upstream.dialect == dialect;
     let mut candidates = setup.upstreams.iter().filter(listed);
     // The client's own dialect first: the same model may be sold by several providers.
-    let chosen = candidates.clone().find(speaks).or_else(|| candidates.next());
+    let chosen = candidates
+        .clone()
+        .find(speaks)
+        .or_else(|| candidates.next());
     let chosen = chosen.or_else(|| {
         let mut speaking = setup.upstreams.iter().filter(speaks);
         speaking.next().filter(|_| speaking.next().is_none())

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use policy::money::PicoUsd;
 use policy::moment::Moment;
+use policy::money::PicoUsd;
 use policy::ports::{CallOpened, CallSettled, End, Leg, Lever};
 use tokio::sync::oneshot;
 use wire::usage::{Tokens, Usage};
@@ -49,7 +49,12 @@ impl Opening {
             input_estimate: Tokens(body_bytes as u64 / BYTES_PER_TOKEN),
         };
         let prices = plan.upstream.prices.clone();
-        Self { row, prices, model: plan.model.clone(), ticket: None }
+        Self {
+            row,
+            prices,
+            model: plan.model.clone(),
+            ticket: None,
+        }
     }
 
     /// With what the cache lever knows of it.
@@ -120,14 +125,21 @@ struct Settled {
 
 impl std::fmt::Debug for Receipt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receipt").field("call", &self.row.call).finish_non_exhaustive()
+        f.debug_struct("Receipt")
+            .field("call", &self.row.call)
+            .finish_non_exhaustive()
     }
 }
 
 impl Receipt {
     /// Opens the account; from here on the call is in the ledger.
     pub fn open(gateway: &Arc<Gateway>, setup: &Arc<Setup>, opening: Opening) -> Self {
-        let Opening { row, prices, model, ticket } = opening;
+        let Opening {
+            row,
+            prices,
+            model,
+            ticket,
+        } = opening;
         gateway.ledger.open(row.clone());
         gateway.metrics.opened();
         Self {
@@ -157,6 +169,11 @@ impl Receipt {
         format!("{}/{}", self.row.provider, self.model)
     }
 
+    /// The status of the upstream's answer; 200 before there is one.
+    pub fn upstream_status(&self) -> u16 {
+        self.leg.status.unwrap_or(200)
+    }
+
     /// The leg has left.
     pub fn sent(&mut self) {
         self.leg.sent_at = Some(self.gateway.clock.now());
@@ -178,14 +195,24 @@ impl Receipt {
         if self.settled.is_some() {
             return;
         }
+        let Outcome {
+            end,
+            status,
+            reported,
+        } = outcome;
         let now = self.gateway.clock.now();
-        let estimated = matches!(outcome.reported, Reported::Seen { .. } | Reported::Unreadable);
-        let usage = self.usage(&outcome.reported);
+        let estimated = matches!(reported, Reported::Seen { .. } | Reported::Unreadable);
+        let usage = self.usage(reported);
         let cost = usage.as_ref().and_then(|usage| self.cost(usage));
-        let account = self.ticket.take().map(|ticket| ticket.settle(usage.as_ref(), outcome.end));
+        let account = self
+            .ticket
+            .take()
+            .map(|ticket| ticket.settle(usage.as_ref(), end));
         let (untouched_usage, notes) = account.unwrap_or_else(|| (None, "{}".to_owned()));
         let untouched = untouched_usage.map_or(cost, |usage| self.cost(&usage));
-        let saved = untouched.zip(cost).map_or(PicoUsd::ZERO, |(untouched, cost)| untouched - cost);
+        let saved = untouched
+            .zip(cost)
+            .map_or(PicoUsd::ZERO, |(untouched, cost)| untouched - cost);
         let leg = self.leg.sent_at.map(|sent_at| Leg {
             provider: self.row.provider.clone(),
             model: self.model.clone(),
@@ -193,7 +220,7 @@ impl Receipt {
             first_byte_at: self.leg.first_byte_at,
             ended_at: now,
             status: self.leg.status,
-            end: outcome.end,
+            end,
             usage: usage.unwrap_or_default(),
             estimated,
             cost,
@@ -201,8 +228,8 @@ impl Receipt {
         let row = CallSettled {
             call: self.row.call.clone(),
             at: now,
-            end: outcome.end,
-            status: outcome.status,
+            end,
+            status,
             legs: leg.into_iter().collect(),
             cost,
             untouched,
@@ -211,19 +238,27 @@ impl Receipt {
             notes,
         };
         self.log(&row, saved);
-        self.gateway.metrics.settled(&self.row.provider, outcome.end, cost, saved);
+        self.gateway
+            .metrics
+            .settled(&self.row.provider, end, cost, saved);
         let (commit, committed) = oneshot::channel();
         let acknowledge = Box::new(move || {
-            // The receiver is gone when the client is; nobody waits then.
-            drop(commit.send(()));
+            // An error means that the client is gone, and nobody waits.
+            commit.send(()).unwrap_or_default();
         });
         self.gateway.ledger.settle(row, acknowledge);
-        self.settled = Some(Settled { committed: Some(committed), cost, saved });
+        self.settled = Some(Settled {
+            committed: Some(committed),
+            cost,
+            saved,
+        });
     }
 
     /// Completes when the settled row is safe; `None` before settling or when taken already.
     pub fn settlement(&mut self) -> Option<oneshot::Receiver<()>> {
-        self.settled.as_mut().and_then(|settled| settled.committed.take())
+        self.settled
+            .as_mut()
+            .and_then(|settled| settled.committed.take())
     }
 
     /// The cost as the header shows it.
@@ -234,21 +269,26 @@ impl Receipt {
 
     /// The savings as the header shows them.
     pub fn saved_text(&self) -> String {
-        self.settled.as_ref().map_or(PicoUsd::ZERO, |settled| settled.saved).exact()
+        self.settled
+            .as_ref()
+            .map_or(PicoUsd::ZERO, |settled| settled.saved)
+            .exact()
     }
 
     /// The leg's usage, estimated where nothing was reported; `None` if it cannot be known.
-    fn usage(&self, reported: &Reported) -> Option<Usage> {
+    fn usage(&self, reported: Reported) -> Option<Usage> {
         match reported {
-            Reported::Usage(usage) => Some(usage.clone()),
+            Reported::Usage(usage) => Some(usage),
             Reported::Nothing => Some(Usage::default()),
             Reported::Unreadable => None,
             Reported::Seen { .. } if self.leg.sent_at.is_none() => Some(Usage::default()),
             Reported::Seen { output_bytes } => {
                 let estimate = self.row.input_estimate;
                 let input = self.ticket.as_ref().map(Ticket::expected_usage);
-                let mut usage =
-                    input.unwrap_or_else(|| Usage { uncached: estimate, ..Usage::default() });
+                let mut usage = input.unwrap_or_else(|| Usage {
+                    uncached: estimate,
+                    ..Usage::default()
+                });
                 usage.output = Tokens(output_bytes.div_ceil(BYTES_PER_TOKEN));
                 Some(usage)
             }
@@ -261,7 +301,11 @@ impl Receipt {
         }
         // Prices are those of the moment at which the call was sent.
         let at = self.leg.sent_at.unwrap_or(self.row.at);
-        self.setup.prices.cost(&self.prices, &self.model, usage, at).ok().map(|bill| bill.total())
+        self.setup
+            .prices
+            .cost(&self.prices, &self.model, usage, at)
+            .ok()
+            .map(|bill| bill.total())
     }
 
     /// One wide event per call.
@@ -291,6 +335,10 @@ impl Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         let reported = Reported::Seen { output_bytes: 0 };
-        self.settle(Outcome { end: End::ClientGone, status: CLIENT_GONE, reported });
+        self.settle(Outcome {
+            end: End::ClientGone,
+            status: CLIENT_GONE,
+            reported,
+        });
     }
 }

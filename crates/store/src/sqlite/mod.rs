@@ -3,6 +3,9 @@
 //! **Invariant**: what was acknowledged survives `kill -9` of the process (test
 //! `nothing_acknowledged_is_lost_to_a_kill`).
 //!
+//! What a kill may lose is what waits to be committed: the rows of the last few milliseconds, none of
+//! them acknowledged. Their calls, if their opening was committed, are closed as recovered.
+//!
 //! A *power cut* is another matter. With [`Durability::Process`] the operating system is handed
 //! every commit, but is asked to put it on the disk only at a checkpoint (about every 4 MB): a
 //! machine that loses power may lose the calls of the last moments, never more, and the file stays

@@ -100,7 +100,7 @@ fn settle(connection: &Connection, settled: &CallSettled) -> rusqlite::Result<Ou
         .optional()?;
     let id = match found {
         Some((id, true)) => id,
-        Some((id, false)) => id,
+        Some((_, false)) => return Ok(Outcome::Repeated),
         // The call may be billed, so it is booked even though nobody announced it.
         None => match rows::insert_opened(connection, &read::opening_of(settled))? {
             Some(id) => id,

@@ -29,16 +29,21 @@ pub(super) struct Driver {
 impl Driver {
     /// A driver of the gateway at this address.
     pub(super) fn new(gateway: SocketAddr) -> Self {
-        Self { client: Client::builder(TokioExecutor::new()).build_http(), gateway }
+        Self {
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            gateway,
+        }
     }
 
     /// Sends one request and reads its answer to the end.
     pub(super) async fn send(&self, request: Request) -> anyhow::Result<()> {
         let (path, header, value) = match request.dialect {
             Dialect::AnthropicMessages => ("/v1/messages", "x-api-key", KEY.to_owned()),
-            Dialect::OpenAiChat => {
-                ("/v1/chat/completions", "authorization", format!("Bearer {KEY}"))
-            }
+            Dialect::OpenAiChat => (
+                "/v1/chat/completions",
+                "authorization",
+                format!("Bearer {KEY}"),
+            ),
         };
         let call = HttpRequest::post(format!("http://{}{path}", self.gateway))
             .header("content-type", "application/json")
@@ -47,12 +52,24 @@ impl Driver {
             .header(TASK_HEADER, &request.task)
             .body(Full::new(Bytes::from(request.body)))
             .context("a request of the demo cannot be written")?;
-        let answer = self.client.request(call).await.context("the gateway cannot be called")?;
+        let answer = self
+            .client
+            .request(call)
+            .await
+            .context("the gateway cannot be called")?;
         let status = answer.status();
-        let body = answer.into_body().collect().await.context("an answer broke off")?.to_bytes();
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .context("an answer broke off")?
+            .to_bytes();
         let text = String::from_utf8_lossy(&body);
         if status != StatusCode::OK {
-            bail!("a call of {} was answered with {status}: {text}", request.task);
+            bail!(
+                "a call of {} was answered with {status}: {text}",
+                request.task
+            );
         }
         if !is_whole(&text) {
             bail!("an answer to {} is not whole", request.task);
@@ -66,7 +83,10 @@ fn is_whole(text: &str) -> bool {
     let text = text.trim_end();
     text.ends_with('}') && text.starts_with('{')
         || text.ends_with("data: [DONE]")
-        || text.rsplit("\n\n").next().is_some_and(|event| event.contains("message_stop"))
+        || text
+            .rsplit("\n\n")
+            .next()
+            .is_some_and(|event| event.contains("message_stop"))
 }
 
 #[cfg(test)]
@@ -80,7 +100,10 @@ mod tests {
             ("{\"a\":", false),
             ("data: {}\n\ndata: [DONE]\n\n", true),
             ("data: {}\n\n", false),
-            ("event: a\ndata: {}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n", true),
+            (
+                "event: a\ndata: {}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+                true,
+            ),
             ("event: a\ndata: {}\n\n", false),
             ("", false),
         ] {

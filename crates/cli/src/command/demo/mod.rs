@@ -26,7 +26,7 @@ use self::drive::Driver;
 use self::workload::{Request, workload};
 use super::report::{self, Breakdown};
 use super::start::{Started, start};
-use super::{asked_to_end, block_on, now};
+use super::{asked_to_end, block_on, now, random};
 use crate::config::build::{Config, build};
 use crate::config::raw::{RawConfig, RawProvider, RawStore};
 use crate::env::Environment;
@@ -58,10 +58,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 async fn demonstrate(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<()> {
     let path = folder.join("ledger.db");
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let providers = TcpListener::bind(any_port).await.context("no port for the providers")?;
-    let simulated = providers.local_addr().context("the providers have no address")?;
+    let providers = TcpListener::bind(any_port)
+        .await
+        .context("no port for the providers")?;
+    let simulated = providers
+        .local_addr()
+        .context("the providers have no address")?;
     let config = config(simulated, &path)?;
-    let Started { gateway, listener, address, open, .. } = start(&config, any_port).await?;
+    let Started {
+        gateway,
+        listener,
+        address,
+        open,
+        ..
+    } = start(&config, any_port).await?;
     let stopping = Arc::clone(&gateway);
     gateway.tasks.spawn(simulate::serve(
         providers,
@@ -112,7 +122,10 @@ fn config(simulated: SocketAddr, ledger: &Path) -> anyhow::Result<Config> {
         prices: None,
     };
     let raw = RawConfig {
-        store: RawStore { path: Some(ledger.to_owned()), ..RawStore::default() },
+        store: RawStore {
+            path: Some(ledger.to_owned()),
+            ..RawStore::default()
+        },
         providers: vec![
             provider("anthropic", format!("http://{simulated}")),
             provider("openai", format!("http://{simulated}/v1")),
@@ -124,9 +137,8 @@ fn config(simulated: SocketAddr, ledger: &Path) -> anyhow::Result<Config> {
 
 /// A new folder for the ledger; it stays, so that calls can be explained afterwards.
 fn scratch() -> anyhow::Result<PathBuf> {
-    let mut random = [0_u8; 8];
-    getrandom::getrandom(&mut random).context("the system gives no random bytes")?;
-    let name = format!("tokenwise-demo-{:016x}", u64::from_le_bytes(random));
+    let random = u64::from_le_bytes(random()?);
+    let name = format!("tokenwise-demo-{random:016x}");
     let folder = crate::env::scratch_folder().join(name);
     std::fs::create_dir(&folder)
         .with_context(|| format!("cannot create the folder {}", folder.display()))?;
@@ -175,19 +187,21 @@ fn ends(reader: &SqliteReader) -> anyhow::Result<Ends> {
 }
 
 fn saved(call: &StoredCall) -> PicoUsd {
-    call.settled.as_ref().map(|settled| settled.savings.values().sum()).unwrap_or_default()
+    call.settled
+        .as_ref()
+        .map(|settled| settled.savings.values().sum())
+        .unwrap_or_default()
 }
 
 /// Prints the bill, after checking that it is one.
-fn show(
-    reader: &SqliteReader,
-    path: &Path,
-    sent: usize,
-    format: Format,
-) -> anyhow::Result<()> {
+fn show(reader: &SqliteReader, path: &Path, sent: usize, format: Format) -> anyhow::Result<()> {
     let all = Filter::default();
     let totals = reader.totals(&all)?;
-    ensure!(totals.calls == sent as u64, "{sent} calls were sent, {} are booked", totals.calls);
+    ensure!(
+        totals.calls == sent as u64,
+        "{sent} calls were sent, {} are booked",
+        totals.calls
+    );
     ensure!(
         totals.untouched - totals.cost_compared == totals.saved(),
         "the savings do not add up; this is a fault of tokenwise"
@@ -204,7 +218,12 @@ fn show(
     let models = reader.breakdown(&all, By::Model)?;
     let mut text = report::text(&totals, &models, Breakdown::Model);
     text.push('\n');
-    text.push_str(&per_task(&tasks.iter().map(|task| (task.label.as_deref(), &task.totals)).collect::<Vec<_>>()));
+    text.push_str(&per_task(
+        &tasks
+            .iter()
+            .map(|task| (task.label.as_deref(), &task.totals))
+            .collect::<Vec<_>>(),
+    ));
     text.push_str(&format!("\nbest call    {}\n", call_text(&ends.best)));
     text.push_str(&format!("worst call   {}\n", call_text(&ends.worst)));
     text.push_str(&next_steps(&ends, path));
@@ -222,7 +241,9 @@ fn per_task(tasks: &[(Option<&str>, &Totals)]) -> String {
             Some(agent) => agent,
             None => {
                 agents.push((name.to_owned(), 0, Totals::default()));
-                let Some(agent) = agents.last_mut() else { continue };
+                let Some(agent) = agents.last_mut() else {
+                    continue;
+                };
                 agent
             }
         };
@@ -272,7 +293,10 @@ fn call_text(call: &StoredCall) -> String {
     let (id, model) = (&call.opened.call.0, &call.opened.model);
     let cost = call.settled.as_ref().and_then(|settled| settled.cost);
     let cost = print::amount::known(cost);
-    format!("saved {} of {task}, cost {cost}, {model}, {id}", saved(call))
+    format!(
+        "saved {} of {task}, cost {cost}, {model}, {id}",
+        saved(call)
+    )
 }
 
 fn next_steps(ends: &Ends, path: &Path) -> String {

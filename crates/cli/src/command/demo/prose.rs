@@ -6,26 +6,61 @@
 const BYTES_PER_TOKEN: usize = 4;
 
 const SUBJECTS: [&str; 12] = [
-    "The customer", "An order", "The invoice", "A refund", "The shipment", "Our policy",
-    "The account", "This release", "The service", "A retry", "The index", "The caller",
+    "The customer",
+    "An order",
+    "The invoice",
+    "A refund",
+    "The shipment",
+    "Our policy",
+    "The account",
+    "This release",
+    "The service",
+    "A retry",
+    "The index",
+    "The caller",
 ];
 
 const VERBS: [&str; 12] = [
-    "must confirm", "returns", "keeps", "has changed", "waits for", "depends on", "may skip",
-    "reports", "moves to", "is checked against", "replaces", "falls back to",
+    "must confirm",
+    "returns",
+    "keeps",
+    "has changed",
+    "waits for",
+    "depends on",
+    "may skip",
+    "reports",
+    "moves to",
+    "is checked against",
+    "replaces",
+    "falls back to",
 ];
 
 const OBJECTS: [&str; 14] = [
-    "the delivery address", "the second warehouse", "a signed receipt", "the previous balance",
-    "an open case", "the loyalty tier", "the retry queue", "its parent module",
-    "the cached result", "a partial answer", "the audit trail", "the payment window",
-    "an expired token", "the shared schema",
+    "the delivery address",
+    "the second warehouse",
+    "a signed receipt",
+    "the previous balance",
+    "an open case",
+    "the loyalty tier",
+    "the retry queue",
+    "its parent module",
+    "the cached result",
+    "a partial answer",
+    "the audit trail",
+    "the payment window",
+    "an expired token",
+    "the shared schema",
 ];
 
 const ENDS: [&str; 8] = [
-    "before anything else", "within two working days", "unless a manager agrees",
-    "when the total is above the limit", "for every region", "after the nightly run",
-    "without asking again", "and writes it down",
+    "before anything else",
+    "within two working days",
+    "unless a manager agrees",
+    "when the total is above the limit",
+    "for every region",
+    "after the nightly run",
+    "without asking again",
+    "and writes it down",
 ];
 
 const NAMES: [&str; 16] = [
@@ -57,7 +92,10 @@ impl Draw {
     }
 
     fn of<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words.get(self.between(0, words.len())).copied().unwrap_or_default()
+        words
+            .get(self.between(0, words.len()))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// A name, as of a tool or a field.

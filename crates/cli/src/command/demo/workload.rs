@@ -178,8 +178,14 @@ struct Shared<'a> {
 impl<'a> Shared<'a> {
     fn new(agent: &'a Agent, draw: &mut Draw) -> Self {
         let instruction = draw.prose(agent.instruction_tokens);
-        let tools = (0..agent.tools).map(|index| tool(agent.dialect, index, draw)).collect();
-        Self { agent, instruction, tools }
+        let tools = (0..agent.tools)
+            .map(|index| tool(agent.dialect, index, draw))
+            .collect();
+        Self {
+            agent,
+            instruction,
+            tools,
+        }
     }
 
     /// All calls of one session.
@@ -211,7 +217,10 @@ impl<'a> Shared<'a> {
             Results::Records => draw.records(tokens),
             Results::Code => draw.code(tokens),
         };
-        let (id, name) = (format!("call_{turn:04}"), tool_name(turn % self.agent.tools));
+        let (id, name) = (
+            format!("call_{turn:04}"),
+            tool_name(turn % self.agent.tools),
+        );
         let input = json!({"query": draw.prose(12)});
         match self.agent.dialect {
             Dialect::AnthropicMessages => {
@@ -224,10 +233,12 @@ impl<'a> Shared<'a> {
                 ]}));
             }
             Dialect::OpenAiChat => {
-                messages.push(json!({"role": "assistant", "content": draw.prose(30), "tool_calls": [
-                    {"id": id, "type": "function",
-                     "function": {"name": name, "arguments": input.to_string()}},
-                ]}));
+                messages.push(
+                    json!({"role": "assistant", "content": draw.prose(30), "tool_calls": [
+                        {"id": id, "type": "function",
+                         "function": {"name": name, "arguments": input.to_string()}},
+                    ]}),
+                );
                 messages.push(json!({"role": "tool", "tool_call_id": id, "content": result}));
             }
         }
@@ -252,12 +263,16 @@ impl<'a> Shared<'a> {
 fn mark(body: &mut Value) {
     let marker = json!({"type": "ephemeral"});
     body["system"][0]["cache_control"] = marker.clone();
-    let last = body["messages"].as_array_mut().and_then(|messages| messages.last_mut());
+    let last = body["messages"]
+        .as_array_mut()
+        .and_then(|messages| messages.last_mut());
     let Some(last) = last else { return };
     if let Some(text) = last["content"].as_str() {
         last["content"] = json!([{"type": "text", "text": text}]);
     }
-    let block = last["content"].as_array_mut().and_then(|blocks| blocks.last_mut());
+    let block = last["content"]
+        .as_array_mut()
+        .and_then(|blocks| blocks.last_mut());
     if let Some(block) = block {
         block["cache_control"] = marker;
     }
@@ -336,7 +351,11 @@ mod tests {
                 assert_eq!(before["tools"], body["tools"]);
                 let (before, now) = (&before["messages"], &body["messages"]);
                 let (before, now) = (before.as_array().unwrap(), now.as_array().unwrap());
-                assert!(now.len() > before.len() && now.starts_with(before), "{}", request.task);
+                assert!(
+                    now.len() > before.len() && now.starts_with(before),
+                    "{}",
+                    request.task
+                );
                 grown += 1;
             }
             latest.insert(request.task, body);

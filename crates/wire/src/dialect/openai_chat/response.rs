@@ -77,14 +77,18 @@ pub(super) fn visible_bytes(message: Node<'_>) -> u64 {
 ///
 /// `prompt_tokens` includes what was read from and written to the cache, and audio. Some servers
 /// (xAI, Gemini) leave reasoning out of `completion_tokens` and count it in `total_tokens` only:
-/// what the total has over the two is output.
+/// what the total has over the two is output. The Responses API, which is only ever passed through,
+/// names the same figures `input_tokens` and `output_tokens`.
 pub(super) fn read_usage(usage: Node<'_>) -> Usage {
     let count = |node: Node<'_>, key: &str| node.get(key).and_then(|count| count.as_u64());
-    let prompt = count(usage, "prompt_tokens").unwrap_or(0);
-    let completion = count(usage, "completion_tokens").unwrap_or(0);
-    let prompt_details = fields::given(usage, "prompt_tokens_details");
+    let either = |chat: &str, responses: &str| count(usage, chat).or(count(usage, responses));
+    let prompt = either("prompt_tokens", "input_tokens").unwrap_or(0);
+    let completion = either("completion_tokens", "output_tokens").unwrap_or(0);
+    let prompt_details = fields::given(usage, "prompt_tokens_details")
+        .or_else(|| fields::given(usage, "input_tokens_details"));
     let in_prompt = |key: &str| prompt_details.and_then(|details| count(details, key));
-    let output_details = fields::given(usage, "completion_tokens_details");
+    let output_details = fields::given(usage, "completion_tokens_details")
+        .or_else(|| fields::given(usage, "output_tokens_details"));
     let in_output = |key: &str| {
         output_details
             .and_then(|details| count(details, key))
@@ -163,6 +167,21 @@ mod tests {
             r#"{"prompt_tokens":2006,"completion_tokens":300,"total_tokens":2306,
                 "prompt_tokens_details":{"cached_tokens":1920,"audio_tokens":0},
                 "completion_tokens_details":{"reasoning_tokens":128,"audio_tokens":0}}"#,
+            2006,
+            300,
+            &Usage {
+                uncached: Tokens(86),
+                cache_read: Tokens(1920),
+                output: Tokens(300),
+                reasoning: Tokens(128),
+                ..Usage::default()
+            },
+        );
+        // The Responses API.
+        check(
+            r#"{"input_tokens":2006,"output_tokens":300,"total_tokens":2306,
+                "input_tokens_details":{"cached_tokens":1920},
+                "output_tokens_details":{"reasoning_tokens":128}}"#,
             2006,
             300,
             &Usage {

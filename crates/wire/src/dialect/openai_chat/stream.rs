@@ -45,8 +45,8 @@ impl Reader {
                     usage_members += 1;
                     usage = Some(value).filter(Node::is_object);
                 }
-                // Groq's own place for it, beside the standard one.
-                "x_groq" if usage.is_none() => {
+                // Groq's own place for it, and that of events of the Responses API.
+                "x_groq" | "response" if usage.is_none() => {
                     usage = fields::given(value, "usage").filter(Node::is_object);
                 }
                 "service_tier" if value.is_string() => {

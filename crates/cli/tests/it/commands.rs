@@ -1,0 +1,182 @@
+//! The commands that do not serve: check, price, keys, report, explain, doctor.
+//!
+//! **Invariant**: errors are one line with the exit code of their kind (test
+//! `failures_say_what_to_do`).
+
+use crate::home::Home;
+
+#[test]
+fn check_shows_no_secret() {
+    let home = Home::new();
+    let config = home.file(
+        "a.toml",
+        "[[providers]]\nid = \"openai\"\n[models]\nfast = \"openai/gpt-5.4\"\n",
+    );
+    let config = config.to_str().unwrap();
+    let shown = home.prints(&["check", config]);
+    for part in [
+        "valid",
+        "openai at https://",
+        "*** (env:OPENAI_API_KEY)",
+        "fast = openai/gpt-5.4",
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    let value = home.json(&["check", config, "--json"]);
+    assert_eq!(value["providers"][0]["api_key"], "*** (env:OPENAI_API_KEY)");
+    assert_eq!(
+        home.json(&["check", "--schema"])["title"],
+        "Tokenwise configuration"
+    );
+    assert!(
+        home.prints(&["check", "--reference"])
+            .starts_with("# Configuration reference")
+    );
+    assert!(home.prints(&["check", "--providers"]).contains("anthropic"));
+}
+
+#[test]
+fn prices_are_looked_up() {
+    let home = Home::new();
+    let shown = home.prints(&["price", "claude-sonnet-4-6"]);
+    assert!(
+        shown.contains("anthropic/claude-sonnet-4-6") && shown.contains("write_5m"),
+        "{shown}"
+    );
+    let usage = "input=1000,read=100000,write_5m=10,output=10";
+    let value = home.json(&[
+        "price",
+        "claude-sonnet-4-6",
+        "--usage",
+        usage,
+        "--json",
+        "--at",
+        "2026-11-24",
+    ]);
+    // 1000 × $3 + 100 000 × $0.30 + 10 × $3.75 + 10 × $15, each per million.
+    assert_eq!(value["bill"]["total_pico_usd"], 33_187_500_000_u64);
+    assert!(
+        home.json(&["price", "list", "--json"])["models"]
+            .as_array()
+            .unwrap()
+            .len()
+            >= 60
+    );
+    let file = home.file(
+        "acme.toml",
+        "provider = \"acme\"\ndated = 2026-11-24\n[[model]]\nid = \"anvil\"\n\
+         source = \"https://acme.example\"\nread = 2026-11-24\n\
+         [[model.window]]\nrates = [{ input = \"1\", output = \"2\" }]\n",
+    );
+    let shown = home.prints(&["price", "refresh", file.to_str().unwrap()]);
+    assert!(shown.contains("+ acme/anvil"), "{shown}");
+    assert!(!home.path().join(".config").exists());
+    home.prints(&["price", "refresh", file.to_str().unwrap(), "--write"]);
+    assert!(
+        home.path()
+            .join(".config/tokenwise/prices/acme.toml")
+            .exists()
+    );
+}
+
+#[test]
+fn keys_and_reports_work_on_a_fresh_store() {
+    let home = Home::new();
+    let (code, message) = home.fails(&["report"]);
+    assert_eq!(code, 2);
+    assert!(message.contains("tokenwise serve"), "{message}");
+    assert!(home.prints(&["keys", "list"]).contains("no keys yet"));
+    let made = home.json(&["keys", "create", "ci", "--expires", "30d", "--json"]);
+    let (id, secret) = (
+        made["id"].as_str().unwrap(),
+        made["secret"].as_str().unwrap(),
+    );
+    assert!(secret.starts_with("tw-"));
+    let listed = home.prints(&["keys", "list"]);
+    assert!(
+        listed.contains(id) && listed.contains("active") && !listed.contains(secret),
+        "{listed}"
+    );
+    home.prints(&["keys", "disable", id]);
+    assert_eq!(
+        home.json(&["keys", "list", "--json"])[0]["state"],
+        "disabled"
+    );
+    let ledger = home.path().join(".local/share/tokenwise/ledger.db");
+    let bytes = std::fs::read(&ledger).unwrap();
+    let holds = |part: &str| {
+        bytes
+            .windows(part.len())
+            .any(|window| window == part.as_bytes())
+    };
+    assert!(holds(id) && !holds(secret));
+    assert!(home.prints(&["report"]).contains("no calls"));
+    assert_eq!(
+        home.json(&["report", "--json", "--since", "7d"])["totals"]["calls"],
+        0
+    );
+}
+
+#[test]
+fn failures_say_what_to_do() {
+    let home = Home::new();
+    let broken = home.file("broken.toml", "[limits]\nidle_timeout_ms = 5\n");
+    let broken = broken.to_str().unwrap();
+    home.prints(&["keys", "create", "ci"]);
+    for (arguments, code, part) in [
+        (&["check", broken][..], 2, "10 to 3600000"),
+        (&["check", "no.toml"], 2, "--config"),
+        (
+            &["serve", "--config", broken],
+            2,
+            "`limits.idle_timeout_ms` is 5",
+        ),
+        (&["price", "claude-sonet"], 2, "anthropic/claude-"),
+        (
+            &["price", "claude-sonnet-4-6", "--at", "soon"],
+            2,
+            "2026-11-24",
+        ),
+        (&["price", "refresh", "no.toml"], 1, "no.toml"),
+        (&["keys", "create", " "], 2, "1 to 128"),
+        (&["keys", "create", "a", "--expires", "soon"], 2, "7d"),
+        (&["keys", "disable", "key_0"], 2, "keys list"),
+        (&["report", "--since", "soon"], 2, "7d"),
+        (&["explain", "last"], 2, "x-tokenwise-call"),
+        (&["explain", "call_0"], 2, "call_0"),
+        (&["frobnicate"], 2, "--help"),
+    ] {
+        let (found, message) = home.fails(arguments);
+        assert!(
+            found == code && message.contains(part),
+            "{arguments:?}: {found}: {message}"
+        );
+        if arguments[0] != "frobnicate" {
+            assert_eq!(message.trim_end().lines().count(), 1, "{message}");
+        }
+    }
+}
+
+#[test]
+fn the_doctor_finds_what_is_wrong() {
+    let home = Home::new();
+    // Port 9 of this machine refuses connections; nothing else is called.
+    let config = home.file(
+        "a.toml",
+        "listen = \"127.0.0.1:0\"\n[[providers]]\nid = \"openai\"\nbase_url = \"http://127.0.0.1:9/v1\"\n",
+    );
+    let output = home.run(&["doctor", "--json", "--config", config.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let state = |subject: &str| {
+        let all = findings.as_array().unwrap().iter();
+        let found = all
+            .filter(|finding| finding["subject"] == subject)
+            .map(|it| &it["state"]);
+        found.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(state("configuration"), ["ok"]);
+    assert_eq!(state("ledger"), ["ok"]);
+    assert_eq!(state("port"), ["ok"]);
+    assert_eq!(state("provider openai"), ["fail"]);
+}

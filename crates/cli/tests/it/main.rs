@@ -1,0 +1,9 @@
+//! The built binary from outside: what it prints, how it exits, and what it leaves behind.
+//!
+//! **Invariant**: no test needs a network, a key or a fixed port, and none sees the settings of
+//! whoever runs it (`Home`).
+
+mod commands;
+mod demo;
+mod home;
+mod serve;

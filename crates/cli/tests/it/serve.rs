@@ -1,0 +1,170 @@
+//! The gateway as a process: starting, saying where it listens, stopping.
+//!
+//! **Invariant**: it ends by itself on SIGTERM, and its children end with the test (`Served`).
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::home::Home;
+
+/// A running process that says where it listens.
+struct Served {
+    child: Child,
+    address: String,
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Served {
+    fn start(mut command: Command) -> Self {
+        let command = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .stdin(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let said: Value =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let address = said["listening"]
+            .as_str()
+            .unwrap()
+            .trim_start_matches("http://")
+            .to_owned();
+        Self {
+            child,
+            address,
+            _stdout: stdout,
+        }
+    }
+
+    /// Sends one request and returns the whole answer.
+    fn call(&self, method: &str, path: &str, fields: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{fields}content-length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Asks it to end, and waits for it.
+    fn stop(mut self) -> Option<i32> {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+const CALL: &str = r#"{"model":"gpt-5.4","messages":[{"role":"user","content":"hi"}]}"#;
+
+#[test]
+fn serve_says_where_it_listens_and_stops() {
+    let home = Home::new();
+    let simulated = Served::start(home.command(&["simulate"]));
+    let provider = format!("http://{}/v1", simulated.address);
+    let config = home.file(
+        "a.toml",
+        &format!(
+            "listen = \"127.0.0.1:0\"\n[[providers]]\nid = \"openai\"\nbase_url = \"{provider}\"\n"
+        ),
+    );
+    let served = Served::start(home.command(&["serve", "--config", config.to_str().unwrap()]));
+    assert!(
+        served
+            .call("GET", "/healthz", "", "")
+            .starts_with("HTTP/1.1 200")
+    );
+    let answer = served.call("POST", "/v1/chat/completions", "", CALL);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("You said: hi"), "{answer}");
+    let report = ["report", "--json", "--config", config.to_str().unwrap()];
+    // The ledger can be read beside the gateway; what was answered is in it.
+    assert_eq!(home.json(&report)["totals"]["calls"], 1);
+    let explained = home.prints(&["explain", "last", "--config", config.to_str().unwrap()]);
+    assert!(
+        explained.contains("/v1/chat/completions for gpt-5.4"),
+        "{explained}"
+    );
+    assert_eq!(served.stop(), Some(0));
+    let value = home.json(&report);
+    assert_eq!(
+        (&value["totals"]["calls"], &value["totals"]["running"]),
+        (&1.into(), &0.into())
+    );
+    assert_eq!(simulated.stop(), Some(0));
+}
+
+#[test]
+fn a_store_with_keys_lets_only_their_holders_in() {
+    let home = Home::new();
+    let simulated = Served::start(home.command(&["simulate"]));
+    let provider = format!("http://{}/v1", simulated.address);
+    let config = home.file(
+        "a.toml",
+        &format!(
+            "listen = \"127.0.0.1:0\"\n[[providers]]\nid = \"openai\"\nbase_url = \"{provider}\"\n"
+        ),
+    );
+    let made = home.json(&[
+        "keys",
+        "create",
+        "ci",
+        "--json",
+        "--config",
+        config.to_str().unwrap(),
+    ]);
+    let secret = made["secret"].as_str().unwrap();
+    let served = Served::start(home.command(&["serve", "--config", config.to_str().unwrap()]));
+    let answer = served.call("POST", "/v1/chat/completions", "", CALL);
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    let field = format!("authorization: Bearer {secret}\r\n");
+    let answer = served.call("POST", "/v1/chat/completions", &field, CALL);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let by_key = home.json(&[
+        "report",
+        "--json",
+        "--by",
+        "key",
+        "--config",
+        config.to_str().unwrap(),
+    ]);
+    assert_eq!(by_key["parts"][0]["label"], made["id"]);
+}
+
+#[test]
+fn open_access_beyond_loopback_does_not_start() {
+    let home = Home::new();
+    for arguments in [
+        &["serve", "--listen", "0.0.0.0:0"][..],
+        &["serve", "--listen", "[::]:0"],
+    ] {
+        let (code, message) = home.fails(arguments);
+        assert_eq!(code, 2, "{message}");
+        assert!(
+            message.contains("not loopback") && message.contains("keys create"),
+            "{message}"
+        );
+    }
+}
