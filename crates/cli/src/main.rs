@@ -3,11 +3,13 @@
 //! **Invariant**: an error is one line on standard error and an exit code (test
 //! `failures_have_their_codes`).
 
+#[macro_use]
+mod print;
+
 mod command;
 mod config;
 mod env;
 mod ledger;
-mod print;
 mod simulate;
 
 use std::process::ExitCode;

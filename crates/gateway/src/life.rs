@@ -62,6 +62,10 @@ async fn answer(gateway: &Arc<Gateway>, mut call: Call) -> Result<Response<Reply
             "the gateway is stopping; try again",
         ));
     }
+    if gateway.ledger.health().behind {
+        let message = "the ledger's disk does not keep up; try again, or see `tokenwise doctor`";
+        return Err(Refusal::new(Reason::LedgerBehind, message));
+    }
     let setup = gateway.setup.load_full();
     let body = std::mem::replace(&mut call.body, Body::Whole(Bytes::new()));
     match (call.endpoint.clone(), body) {

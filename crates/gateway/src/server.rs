@@ -88,14 +88,18 @@ async fn respond(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response
     if request.method() == Method::GET {
         match request.uri().path() {
             "/healthz" => return page(StatusCode::OK, "text/plain", "ok\n".to_owned()),
-            "/readyz" if gateway.tasks.is_stopping() => {
-                return page(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "text/plain",
-                    "stopping\n".to_owned(),
-                );
+            "/readyz" => {
+                let (status, text) = match () {
+                    () if gateway.tasks.is_stopping() => {
+                        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+                    }
+                    () if gateway.ledger.health().behind => {
+                        (StatusCode::SERVICE_UNAVAILABLE, "ledger behind\n")
+                    }
+                    () => (StatusCode::OK, "ready\n"),
+                };
+                return page(status, "text/plain", text.to_owned());
             }
-            "/readyz" => return page(StatusCode::OK, "text/plain", "ready\n".to_owned()),
             "/metrics" => {
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                 return page(StatusCode::OK, kind, gateway.metrics.text());

@@ -22,6 +22,8 @@ pub enum Reason {
     SlowClient,
     /// The upstream could not be reached or did not answer in time.
     UpstreamUnreachable,
+    /// The ledger cannot write fast enough to take another call.
+    LedgerBehind,
     /// The gateway is stopping.
     ShuttingDown,
     /// A fault of ours.

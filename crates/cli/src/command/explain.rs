@@ -174,7 +174,7 @@ fn text(call: &StoredCall, prices: &Prices) -> String {
     );
     for (label, name) in [("session", &opened.session), ("task", &opened.task)] {
         if let Some(name) = name {
-            text.push_str(&format!("{label} {name}\n"));
+            put!(text, "{label} {name}\n");
         }
     }
     let Some(settled) = &call.settled else {
@@ -187,7 +187,7 @@ fn text(call: &StoredCall, prices: &Prices) -> String {
     if settled.legs.is_empty() {
         text.push_str("\nnothing was sent\n");
     }
-    text.push_str(&format!("\n{}", arithmetic(settled)));
+    put!(text, "\n{}", arithmetic(settled));
     let notes = notes(settled);
     if notes.as_object().is_none_or(|notes| !notes.is_empty()) {
         text.push_str("\nwhy\n");
@@ -216,9 +216,10 @@ fn leg_text(number: usize, leg: &Leg, prices: &Prices) -> String {
     match (prices.bill(leg), leg.cost) {
         (Some(bill), _) => text.push_str(&bill_text(&leg.usage, &bill)),
         (None, None) => text.push_str("cost unknown: the price book had no price for it\n"),
-        (None, Some(cost)) => text.push_str(&format!(
+        (None, Some(cost)) => put!(
+            text,
             "cost {cost}; its price book is not the one in force now, so its lines are not shown\n"
-        )),
+        ),
     }
     text
 }
@@ -253,21 +254,21 @@ fn lines(text: &mut String, value: &Value, depth: usize) {
             for (name, value) in members {
                 match value {
                     Value::Object(_) | Value::Array(_) => {
-                        text.push_str(&format!("{indent}{name}\n"));
+                        put!(text, "{indent}{name}\n");
                         lines(text, value, depth + 1);
                     }
                     Value::Null => {}
-                    Value::String(word) => text.push_str(&format!("{indent}{name}: {word}\n")),
+                    Value::String(word) => put!(text, "{indent}{name}: {word}\n"),
                     Value::Bool(_) | Value::Number(_) => {
-                        text.push_str(&format!("{indent}{name}: {value}\n"));
+                        put!(text, "{indent}{name}: {value}\n");
                     }
                 }
             }
         }
         Value::Array(items) => items.iter().for_each(|item| lines(text, item, depth)),
-        Value::String(word) => text.push_str(&format!("{indent}{word}\n")),
+        Value::String(word) => put!(text, "{indent}{word}\n"),
         Value::Null | Value::Bool(_) | Value::Number(_) => {
-            text.push_str(&format!("{indent}{value}\n"));
+            put!(text, "{indent}{value}\n");
         }
     }
 }

@@ -148,7 +148,7 @@ fn show(arguments: &Arguments, environment: &Environment) -> anyhow::Result<()> 
         text.push_str(&rates(&window.rows));
     }
     if let (Some(usage), Some(bill)) = (usage, bill) {
-        text.push_str(&format!("\n{}", bill_text(&usage, &bill)));
+        put!(text, "\n{}", bill_text(&usage, &bill));
     }
     print::out(&text)
 }
@@ -161,12 +161,12 @@ fn head(model: &Model, window: Option<&Window>, at: Moment) -> String {
     ];
     for (label, tokens) in limits {
         if let Some(tokens) = tokens {
-            text.push_str(&format!(", {label} {}", count(tokens.0)));
+            put!(text, ", {label} {}", count(tokens.0));
         }
     }
     text.push('\n');
     let Some(window) = window else {
-        text.push_str(&format!("no price is known on {}\n", Date::of(at)));
+        put!(text, "no price is known on {}\n", Date::of(at));
         return text;
     };
     let from = window
@@ -177,11 +177,12 @@ fn head(model: &Model, window: Option<&Window>, at: Moment) -> String {
         .map_or("until changed".to_owned(), |day| format!("until {day}"));
     let (source, read) = (&window.source, window.read);
     let confidence = window.confidence.name();
-    text.push_str(&format!(
+    put!(
+        text,
         "in force from {from} {until}; {confidence}, read {read} from {source}\n"
-    ));
+    );
     if let Some(day) = model.retires {
-        text.push_str(&format!("retires on {day}\n"));
+        put!(text, "retires on {day}\n");
     }
     text.push_str("USD for a million tokens:\n\n");
     text

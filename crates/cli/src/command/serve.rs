@@ -106,16 +106,17 @@ fn greeting(
         env!("CARGO_PKG_VERSION")
     );
     text.push_str(&summary(config, setup));
-    text.push_str(&format!("  {:<10} {}\n", "access", access(setup)));
+    put!(text, "  {:<10} {}\n", "access", access(setup));
     if recovered > 0 {
         let what = "calls were open when the gateway last ended; closed at unknown cost";
-        text.push_str(&format!("  {:<10} {recovered} {what}\n", "recovered"));
+        put!(text, "  {:<10} {recovered} {what}\n", "recovered");
     }
-    text.push_str(&format!(
+    put!(
+        text,
         "  {:<10} ANTHROPIC_BASE_URL=http://{address}\n",
         "clients"
-    ));
-    text.push_str(&format!("  {:<10} OPENAI_BASE_URL=http://{address}/v1", ""));
+    );
+    put!(text, "  {:<10} OPENAI_BASE_URL=http://{address}/v1", "");
     text
 }
 

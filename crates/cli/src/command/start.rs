@@ -58,7 +58,7 @@ pub(crate) async fn start(config: &Config, listen: SocketAddr) -> anyhow::Result
 pub(crate) fn summary(config: &Config, setup: &Setup) -> String {
     let mut text = String::new();
     let mut line = |label: &str, what: &str| {
-        text.push_str(&format!("  {label:<10} {what}\n"));
+        put!(text, "  {label:<10} {what}\n");
     };
     match &config.file {
         Some(file) => line("config", &file.display().to_string()),

@@ -122,7 +122,9 @@ fn configured(
         (Some(secret), _) => configured_credential(secret, auth)
             .ok_or_else(|| build.fault(key("api_key"), NOT_A_HEADER.to_owned()))?,
         (None, Reference::Client) => Credential::FromClient,
-        (None, _) => Credential::Nothing,
+        (None, Reference::Variable(_) | Reference::File(_) | Reference::Nothing) => {
+            Credential::Nothing
+        }
     };
     if secret.is_some() && base.scheme_str() == Some("http") && !is_loopback(&base) {
         build.remarks.push(format!(
@@ -247,7 +249,7 @@ const fn auth(known: Option<&Provider>, dialect: Dialect, has_secret: bool) -> A
         (Some(known), _) => match known.auth {
             // A local server that was given a key wants it.
             Auth::None if has_secret => Auth::Bearer,
-            auth => auth,
+            Auth::Bearer | Auth::Header(_) | Auth::None => known.auth,
         },
         (None, Dialect::AnthropicMessages) => Auth::Header("x-api-key"),
         (None, Dialect::OpenAiChat) => Auth::Bearer,
@@ -278,17 +280,15 @@ fn prices(
     book: &PriceBook,
 ) -> Result<String, ConfigError> {
     if let Some(name) = &row.prices {
-        return match book.provider(name) {
-            Some(provider) => Ok(provider.id.clone()),
-            None => {
-                let ids: Vec<&str> = book
-                    .providers()
-                    .map(|provider| provider.id.as_str())
-                    .collect();
-                let problem = format!("is `{name}`; the price book knows {}", ids.join(", "));
-                Err(build.fault(format!("providers.{}.prices", row.id), problem))
-            }
-        };
+        if let Some(provider) = book.provider(name) {
+            return Ok(provider.id.clone());
+        }
+        let ids: Vec<&str> = book
+            .providers()
+            .map(|provider| provider.id.as_str())
+            .collect();
+        let problem = format!("is `{name}`; the price book knows {}", ids.join(", "));
+        return Err(build.fault(format!("providers.{}.prices", row.id), problem));
     }
     if let Some(provider) = book.provider(&row.id) {
         return Ok(provider.id.clone());

@@ -30,115 +30,124 @@ fn provider(fields: &str) -> String {
     format!("[[providers]]\n{fields}\n")
 }
 
+/// What is written, and parts of what is said about it.
+const BAD_SETTINGS: &[(&str, &[&str])] = &[
+    (
+        "lisen = 1",
+        &["a.toml:1: `lisen`", "unknown field", "--schema"],
+    ),
+    (
+        "[limits]\n\nidle_timeout = 1",
+        &["a.toml:3: `idle_timeout`", "idle_timeout_ms"],
+    ),
+    (
+        "[levers]\ncache = \"onn\"",
+        &["a.toml:2: `cache`", "`observe`"],
+    ),
+    (
+        "listen = \"8787\"",
+        &["a.toml: `listen` is `8787`", "0 to 65535"],
+    ),
+    (
+        "[limits]\nidle_timeout_ms = 5",
+        &["`limits.idle_timeout_ms` is 5", "10 to 3600000"],
+    ),
+    (
+        "[limits]\nbody_bytes_max = 1",
+        &["`limits.body_bytes_max` is 1", "1024 to 1073741824"],
+    ),
+    (
+        "[limits]\nbody_bytes_max = -1",
+        &["a.toml:2: `body_bytes_max`"],
+    ),
+    (
+        "[models]\nfast = \"gpt\"",
+        &["`models.fast` is `gpt`", "`provider/model`"],
+    ),
+    (
+        "[models]\nfast = \"acme/x\"",
+        &["model alias `fast`", "`acme`", "openai"],
+    ),
+    (
+        "[store]\npath = \"\"",
+        &["`store.path` is empty", ":memory:"],
+    ),
+    ("[log]\nlevel = \" \"", &["`log.level` is empty", "debug"]),
+    (
+        "[prices]\nfiles = [\"no.toml\"]",
+        &["`prices.files` names no.toml", "cannot be read"],
+    ),
+    (
+        "[levers]\npassthrough = true\ncache = \"on\"",
+        &["`levers.cache` contradicts", "`off`"],
+    ),
+    (
+        "[levers]\npassthrough = true\nask_usage = \"always\"",
+        &["`levers.ask_usage`", "`never`"],
+    ),
+];
+
+/// The same for the fields of one provider.
+const BAD_PROVIDERS: &[(&str, &[&str])] = &[
+    ("id = \"Acme\"", &["`providers.id` is `Acme`", "lowercase"]),
+    ("id = \"v1\"", &["`v1`", "path of the gateway"]),
+    (
+        "id = \"acme\"",
+        &["`providers.acme.dialect`", "anthropic, ", "openai_chat"],
+    ),
+    (
+        "id = \"acme\"\ndialect = \"openai_chat\"",
+        &["`providers.acme.base_url` is missing"],
+    ),
+    (
+        "id = \"openai\"\nbase_url = \"acme.example\"",
+        &["is `acme.example`", "https://"],
+    ),
+    (
+        "id = \"openai\"\nbase_url = \"https://a.example/?a=1\"",
+        &["without query"],
+    ),
+    (
+        "id = \"openai\"\nbase_url = \"https://u:p@a.example/\"",
+        &["user name or password"],
+    ),
+    (
+        "id = \"openai\"\nprices = \"acme\"",
+        &["`providers.openai.prices` is `acme`", "anthropic, "],
+    ),
+    (
+        "id = \"openai\"\napi_key = \"env:NO\"",
+        &["`NO`, which is not set"],
+    ),
+    (
+        "id = \"anthropic\"",
+        &[
+            "`providers.anthropic.api_key`",
+            "ANTHROPIC_API_KEY",
+            "`client`",
+        ],
+    ),
+    (
+        "id = \"openai\"\nmodels = [\"\"]",
+        &["`providers.openai.models`", "empty glob"],
+    ),
+    (
+        "id = \"openai\"\n[[providers]]\nid = \"openai\"",
+        &["provider `openai` is configured twice"],
+    ),
+];
+
 #[test]
 fn bad_values_are_named() {
-    let acme = "id = \"acme\"\ndialect = \"openai_chat\"\n";
-    for (text, parts) in [
-        (
-            "lisen = 1".to_owned(),
-            &["a.toml:1: `lisen`", "unknown field", "--schema"][..],
-        ),
-        (
-            "[limits]\n\nidle_timeout = 1".into(),
-            &["a.toml:3: `idle_timeout`", "idle_timeout_ms"],
-        ),
-        (
-            "[levers]\ncache = \"onn\"".into(),
-            &["a.toml:2: `cache`", "`observe`"],
-        ),
-        (
-            "listen = \"8787\"".into(),
-            &["a.toml: `listen` is `8787`", "0 to 65535"],
-        ),
-        (
-            "[limits]\nidle_timeout_ms = 5".into(),
-            &["`limits.idle_timeout_ms` is 5", "10 to 3600000"],
-        ),
-        (
-            "[limits]\nbody_bytes_max = 1".into(),
-            &["`limits.body_bytes_max` is 1", "1024 to 1073741824"],
-        ),
-        (
-            "[limits]\nbody_bytes_max = -1".into(),
-            &["a.toml:2: `body_bytes_max`"],
-        ),
-        (
-            "[models]\nfast = \"gpt\"".into(),
-            &["`models.fast` is `gpt`", "`provider/model`"],
-        ),
-        (
-            "[models]\nfast = \"acme/x\"".into(),
-            &["model alias `fast`", "`acme`", "openai"],
-        ),
-        (
-            "[store]\npath = \"\"".into(),
-            &["`store.path` is empty", ":memory:"],
-        ),
-        (
-            "[log]\nlevel = \" \"".into(),
-            &["`log.level` is empty", "debug"],
-        ),
-        (
-            "[prices]\nfiles = [\"no.toml\"]".into(),
-            &["`prices.files` names no.toml", "cannot be read"],
-        ),
-        (
-            "[levers]\npassthrough = true\ncache = \"on\"".into(),
-            &["`levers.cache` contradicts", "`off`"],
-        ),
-        (
-            "[levers]\npassthrough = true\nask_usage = \"always\"".into(),
-            &["`levers.ask_usage`", "`never`"],
-        ),
-        (
-            provider("id = \"Acme\""),
-            &["`providers.id` is `Acme`", "lowercase"],
-        ),
-        (provider("id = \"v1\""), &["`v1`", "path of the gateway"]),
-        (
-            provider("id = \"acme\""),
-            &["`providers.acme.dialect`", "anthropic, ", "openai_chat"],
-        ),
-        (provider(acme), &["`providers.acme.base_url` is missing"]),
-        (
-            provider(&format!("{acme}base_url = \"acme.example\"")),
-            &["is `acme.example`", "https://"],
-        ),
-        (
-            provider(&format!("{acme}base_url = \"https://a.example/?a=1\"")),
-            &["without query"],
-        ),
-        (
-            provider(&format!("{acme}base_url = \"https://u:p@a.example/\"")),
-            &["user name or password"],
-        ),
-        (
-            provider("id = \"openai\"\nprices = \"acme\""),
-            &["`providers.openai.prices` is `acme`", "anthropic, "],
-        ),
-        (
-            provider("id = \"openai\"\napi_key = \"env:NO\""),
-            &["`NO`, which is not set"],
-        ),
-        (
-            provider("id = \"anthropic\""),
-            &[
-                "`providers.anthropic.api_key`",
-                "ANTHROPIC_API_KEY",
-                "`client`",
-            ],
-        ),
-        (
-            provider("id = \"openai\"\nmodels = [\"\"]"),
-            &["`providers.openai.models`", "empty glob"],
-        ),
-        (
-            provider("id = \"openai\"") + &provider("id = \"openai\""),
-            &["provider `openai` is configured twice"],
-        ),
-    ] {
+    let settings = BAD_SETTINGS
+        .iter()
+        .map(|(text, parts)| ((*text).to_owned(), parts));
+    let providers = BAD_PROVIDERS
+        .iter()
+        .map(|(fields, parts)| (provider(fields), parts));
+    for (text, parts) in settings.chain(providers) {
         let message = chain(&parse(&text).expect_err(&text));
-        for part in parts {
+        for part in *parts {
             assert!(message.contains(part), "{text}\n{message}\n{part}");
         }
         assert!(!message.contains('\n'), "{message}");

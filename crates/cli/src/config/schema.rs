@@ -3,8 +3,6 @@
 //! **Invariant**: `schema.json` and `docs/reference.md` say what the code says (test
 //! `the_generated_reference_is_current`).
 
-use std::fmt::Write as _;
-
 use serde_json::Value;
 
 use super::raw::RawConfig;
@@ -54,7 +52,7 @@ pub(crate) fn reference() -> String {
         let what = text(field, "description")
             .map(sentences)
             .unwrap_or_default();
-        page.push_str(&format!("\n## `{title}`\n\n{what}\n"));
+        put!(page, "\n## `{title}`\n\n{what}\n");
         let Some(table) = table else { continue };
         page.push('\n');
         for (name, field) in fields(table) {
@@ -96,13 +94,12 @@ fn entry(page: &mut String, root: &Value, table: &Value, name: &str, field: &Val
         .map(sentences)
         .unwrap_or_default();
     let what = what.replace('\n', "\n  ");
-    // Writing to a string cannot fail.
-    writeln!(page, "- **`{name}`** ({})\n  {what}", facts.join(", ")).ok();
+    put!(page, "- **`{name}`** ({})\n  {what}\n", facts.join(", "));
     for choice in choices(root, field) {
         let what = text(choice, "description")
             .unwrap_or_default()
             .replace('\n', " ");
-        writeln!(page, "  - `{}`: {what}", choice["const"]).ok();
+        put!(page, "  - `{}`: {what}\n", choice["const"]);
     }
 }
 

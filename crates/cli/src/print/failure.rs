@@ -39,7 +39,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 /// The exit code for an error; `None` if it is no failure at all.
 pub(crate) fn code(error: &anyhow::Error) -> Option<u8> {
     let mut causes = error.chain();
-    if causes.any(|cause| is_closed_pipe(cause)) {
+    if causes.any(is_closed_pipe) {
         return None;
     }
     let of_usage = |cause: &(dyn Error + 'static)| {

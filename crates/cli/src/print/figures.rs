@@ -105,7 +105,7 @@ pub(crate) fn caveats(totals: &Totals) -> String {
     let mut say = |number: u64, one: &str, many: &str| {
         if number > 0 {
             let what = if number == 1 { one } else { many };
-            text.push_str(&format!("{} {what}\n", count(number)));
+            put!(text, "{} {what}\n", count(number));
         }
     };
     say(

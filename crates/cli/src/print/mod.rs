@@ -3,6 +3,14 @@
 //! **Invariant**: everything leaves through [`out`], so that a closed pipe ends a command quietly
 //! (test `a_closed_pipe_is_no_failure`).
 
+/// Appends formatted text to a `String`, which cannot fail.
+macro_rules! put {
+    ($text:expr, $($argument:tt)*) => {{
+        use std::fmt::Write as _;
+        write!($text, $($argument)*).ok();
+    }};
+}
+
 pub(crate) mod amount;
 pub(crate) mod failure;
 pub(crate) mod figures;

@@ -36,8 +36,12 @@ pub(crate) fn table(heads: &[(&str, Set)], rows: &[Vec<String>]) -> String {
     for row in rows {
         table.add_row(row.clone());
     }
-    let lines = table.lines();
-    lines.map(|line| format!("{}\n", line.trim_end())).collect()
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]

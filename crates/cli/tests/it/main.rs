@@ -3,6 +3,8 @@
 //! **Invariant**: no test needs a network, a key or a fixed port, and none sees the settings of
 //! whoever runs it (`Home`).
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 mod commands;
 mod demo;
 mod home;

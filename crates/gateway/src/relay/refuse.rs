@@ -53,7 +53,9 @@ fn status(reason: Reason) -> (StatusCode, Retry) {
         Reason::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Retry::Pointless),
         Reason::SlowClient => (StatusCode::REQUEST_TIMEOUT, Retry::Sensible),
         Reason::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, Retry::Sensible),
-        Reason::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, Retry::Sensible),
+        Reason::LedgerBehind | Reason::ShuttingDown => {
+            (StatusCode::SERVICE_UNAVAILABLE, Retry::Sensible)
+        }
         Reason::Internal => (StatusCode::INTERNAL_SERVER_ERROR, Retry::Sensible),
     }
 }
@@ -68,6 +70,7 @@ fn problem(refusal: &Refusal) -> Problem {
         Reason::BodyTooLarge => (ProblemKind::TooLarge, "request_too_large"),
         Reason::SlowClient => (ProblemKind::Timeout, "request_timeout"),
         Reason::UpstreamUnreachable => (ProblemKind::Upstream, "upstream_unreachable"),
+        Reason::LedgerBehind => (ProblemKind::Overloaded, "ledger_behind"),
         Reason::ShuttingDown => (ProblemKind::Overloaded, "shutting_down"),
         Reason::Internal => (ProblemKind::Internal, "internal_error"),
     };

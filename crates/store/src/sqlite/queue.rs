@@ -18,8 +18,9 @@ use crate::range::{self, Fit};
 /// 65 536 rows, about 100 MB: at 2 000 calls a second, 16 seconds of a disk that does not answer.
 pub(super) const QUEUED_MAX: usize = 65_536;
 
-/// 5 ms: a commit costs some 200 CPU-µs whatever its size, so rows that come one by one are gathered
-/// this long. It is the window in which a kill can lose a settled call that was not acknowledged.
+/// 5 ms: a commit costs some 200 CPU-µs whatever its size, so opening rows, for which nobody waits,
+/// are gathered this long. A settlement is committed at once, with everything gathered before it:
+/// a client waits for its last byte. Under load, what comes during one commit shares the next.
 const GATHER: Duration = Duration::from_millis(5);
 
 /// 256 rows: enough to make the cost of a commit vanish; no need to gather any longer.
@@ -52,7 +53,7 @@ struct State {
     mode: Mode,
     /// The writer waits for a first row and must be woken.
     idle: bool,
-    /// Someone waits for a mark: gather no longer.
+    /// Someone waits for an acknowledgement: gather no longer.
     urgent: bool,
     health: LedgerHealth,
 }
@@ -100,10 +101,7 @@ impl Queue {
     }
 
     pub(super) fn mark(&self, acknowledge: Acknowledge) {
-        let mut state = self.lock();
-        state.urgent = true;
-        self.push(state, Entry::Mark(acknowledge));
-        self.changed.notify_all();
+        self.push(self.lock(), Entry::Mark(acknowledge));
     }
 
     fn push(&self, mut state: MutexGuard<'_, State>, entry: Entry) {
@@ -111,10 +109,13 @@ impl Queue {
             state.health.failing = Some("the ledger is closed".to_owned());
             return;
         }
+        let is_awaited = matches!(entry, Entry::Settle(..) | Entry::Mark(_));
+        let became_urgent = is_awaited && !state.urgent;
+        state.urgent |= is_awaited;
         state.waiting.push(entry);
         let queued = state.queued();
         state.health.queued_most = state.health.queued_most.max(queued as u64);
-        let wake = state.idle || state.waiting.len() == GATHERED_MAX;
+        let wake = state.idle || became_urgent || state.waiting.len() == GATHERED_MAX;
         drop(state);
         if wake {
             self.changed.notify_all();

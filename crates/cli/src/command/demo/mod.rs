@@ -7,6 +7,7 @@ mod drive;
 mod prose;
 mod workload;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use anyhow::{Context as _, ensure};
 use gateway::{Gateway, server};
 use indicatif::{ProgressBar, ProgressStyle};
 use policy::money::PicoUsd;
-use policy::ports::read::{By, Filter, LedgerReader, StoredCall, Totals};
+use policy::ports::read::{By, Filter, LedgerReader, Slice, StoredCall, Totals};
 use serde_json::{Value, json};
 use store::sqlite::reader::SqliteReader;
 use tokio::net::TcpListener;
@@ -218,54 +219,38 @@ fn show(reader: &SqliteReader, path: &Path, sent: usize, format: Format) -> anyh
     let models = reader.breakdown(&all, By::Model)?;
     let mut text = report::text(&totals, &models, Breakdown::Model);
     text.push('\n');
-    text.push_str(&per_task(
-        &tasks
-            .iter()
-            .map(|task| (task.label.as_deref(), &task.totals))
-            .collect::<Vec<_>>(),
-    ));
-    text.push_str(&format!("\nbest call    {}\n", call_text(&ends.best)));
-    text.push_str(&format!("worst call   {}\n", call_text(&ends.worst)));
+    text.push_str(&per_task(&tasks));
+    put!(text, "\nbest call    {}\n", call_text(&ends.best));
+    put!(text, "worst call   {}\n", call_text(&ends.worst));
     text.push_str(&next_steps(&ends, path));
     print::out(&text)
 }
 
 /// What each agent's task costs, with and without.
-fn per_task(tasks: &[(Option<&str>, &Totals)]) -> String {
-    // Sessions of one agent are numbered; the agent is what stands before the number.
-    let mut agents: Vec<(String, u64, Totals)> = Vec::new();
-    for (label, totals) in tasks {
-        let name = label.unwrap_or("–").split('-').next().unwrap_or_default();
-        let found = agents.iter_mut().find(|(agent, _, _)| agent == name);
-        let (_, number, sum) = match found {
-            Some(agent) => agent,
-            None => {
-                agents.push((name.to_owned(), 0, Totals::default()));
-                let Some(agent) = agents.last_mut() else {
-                    continue;
-                };
-                agent
-            }
-        };
+fn per_task(tasks: &[Slice]) -> String {
+    let mut agents: BTreeMap<&str, (u64, Totals)> = BTreeMap::new();
+    for task in tasks {
+        // Sessions of one agent are numbered; the agent is what stands before the number.
+        let label = task.label.as_deref().unwrap_or_default();
+        let (number, sum) = agents
+            .entry(label.split('-').next().unwrap_or_default())
+            .or_default();
         *number += 1;
-        sum.calls += totals.calls;
-        sum.untouched += totals.untouched;
-        sum.cost += totals.cost;
+        sum.calls += task.totals.calls;
+        sum.untouched += task.totals.untouched;
+        sum.cost += task.totals.cost;
     }
-    let each = |amount: PicoUsd, number: u64| PicoUsd(amount.0 / i128::from(number.max(1)));
-    let rows: Vec<Vec<String>> = agents
-        .iter()
-        .map(|(name, number, sum)| {
-            vec![
-                name.clone(),
-                count(*number),
-                count(sum.calls / (*number).max(1)),
-                each(sum.untouched, *number).to_string(),
-                each(sum.cost, *number).to_string(),
-                share(sum.untouched - sum.cost, sum.untouched),
-            ]
-        })
-        .collect();
+    let each = |amount: PicoUsd, number: u64| PicoUsd(amount.0 / i128::from(number));
+    let row = |(name, (number, sum)): (&&str, &(u64, Totals))| {
+        vec![
+            (*name).to_owned(),
+            count(*number),
+            count(sum.calls / *number),
+            each(sum.untouched, *number).to_string(),
+            each(sum.cost, *number).to_string(),
+            share(sum.untouched - sum.cost, sum.untouched),
+        ]
+    };
     let heads = [
         ("agent", Set::Left),
         ("tasks", Set::Right),
@@ -274,7 +259,7 @@ fn per_task(tasks: &[(Option<&str>, &Totals)]) -> String {
         ("cost each", Set::Right),
         ("saved", Set::Right),
     ];
-    table(&heads, &rows)
+    table(&heads, &agents.iter().map(row).collect::<Vec<_>>())
 }
 
 fn call_json(call: &StoredCall) -> Value {
