@@ -3,7 +3,7 @@
 //! **Invariant**: values never show, for some are secrets (test `values_do_not_show`).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Names the configuration file, where `--config` does not.
 pub(crate) const CONFIG: &str = "TOKENWISE_CONFIG";
@@ -59,6 +59,14 @@ impl Environment {
         Some(self.folder(DATA_HOME, ".local/share")?.join("ledger.db"))
     }
 
+    /// A path as people write it: `~/` is the home, and a relative one starts at `folder`.
+    pub(crate) fn path(&self, folder: &Path, path: &Path) -> PathBuf {
+        match (path.strip_prefix("~"), self.get(HOME)) {
+            (Ok(rest), Some(home)) => Path::new(home).join(rest),
+            (Ok(_) | Err(_), _) => folder.join(path),
+        }
+    }
+
     /// Our folder below the one that a variable names, or below a folder of the home.
     fn folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let named = self.get(variable).map(PathBuf::from);
@@ -110,6 +118,22 @@ mod tests {
             shown.contains("OPENAI_API_KEY") && !shown.contains("sk-planted"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn paths_are_taken_from_the_file_or_the_home() {
+        let environment = Environment::from([(HOME, "/h")]);
+        for (path, expect) in [
+            ("a", "/f/a"),
+            ("~/a", "/h/a"),
+            ("/a", "/a"),
+            ("~a", "/f/~a"),
+        ] {
+            assert_eq!(
+                environment.path(Path::new("/f"), Path::new(path)),
+                Path::new(expect)
+            );
+        }
     }
 
     #[test]

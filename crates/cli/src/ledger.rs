@@ -26,7 +26,7 @@ use crate::print::failure::UsageError;
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct LedgerSource {
     #[command(flatten)]
-    source: Source,
+    pub(crate) source: Source,
     /// The ledger's file, instead of the one that the configuration names.
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
@@ -38,7 +38,7 @@ impl LedgerSource {
         if let Some(path) = &self.store {
             return Ok(path.clone());
         }
-        path_of(&self.source.load(environment)?)
+        path_of(self.source.place(environment)?)
     }
 
     /// The ledger to read.
@@ -55,9 +55,9 @@ impl LedgerSource {
 }
 
 /// The ledger's file; one in memory cannot be looked at from another process.
-pub(crate) fn path_of(config: &Config) -> anyhow::Result<PathBuf> {
-    match &config.place {
-        Place::File(path) => Ok(path.clone()),
+fn path_of(place: Place) -> anyhow::Result<PathBuf> {
+    match place {
+        Place::File(path) => Ok(path),
         Place::Memory => Err(UsageError(
             "the configuration keeps the ledger in memory, where only its gateway sees it; name a \
              file in `[store] path`, or another ledger with `--store`"

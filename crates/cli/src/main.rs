@@ -10,7 +10,9 @@ mod command;
 mod config;
 mod env;
 mod ledger;
+mod replay;
 mod simulate;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -37,6 +39,7 @@ enum Command {
     Keys(command::keys::Arguments),
     Check(command::check::Arguments),
     Doctor(command::doctor::Arguments),
+    Replay(replay::ReplayArguments),
     Simulate(simulate::Simulate),
 }
 
@@ -52,6 +55,9 @@ fn main() -> ExitCode {
         Command::Keys(arguments) => command::keys::run(&arguments, &environment),
         Command::Check(arguments) => command::check::run(&arguments, &environment),
         Command::Doctor(arguments) => command::doctor::run(&arguments, &environment),
+        Command::Replay(arguments) => {
+            replay::run(&arguments, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS)
+        }
         Command::Simulate(arguments) => command::simulate::run(arguments),
     };
     match result {

@@ -78,6 +78,11 @@ async fn answer(gateway: &Arc<Gateway>, mut call: Call) -> Result<Response<Reply
         (Endpoint::Embed { pinned }, Body::Whole(body)) => {
             embed(gateway, &setup, &call, body, pinned.as_deref()).await
         }
+        (Endpoint::Model { dialect, name }, body) => {
+            let plan = route(&setup, &name, dialect, None)?;
+            let rest = format!("{}/{}", models::path(dialect), plan.model);
+            pass(gateway, &setup, &call, body, &plan.upstream.id, &rest).await
+        }
         (Endpoint::Models { dialect }, _) => models::list(gateway, &setup, &call, dialect).await,
         (Endpoint::Passthrough { provider, rest }, body) => {
             pass(gateway, &setup, &call, body, &provider, &rest).await
@@ -328,7 +333,9 @@ const fn main_path(dialect: Dialect) -> &'static str {
 /// The dialect in which a caller expects its errors.
 fn dialect(gateway: &Gateway, endpoint: &Endpoint) -> Dialect {
     match endpoint {
-        Endpoint::Generate { dialect, .. } | Endpoint::Models { dialect } => *dialect,
+        Endpoint::Generate { dialect, .. }
+        | Endpoint::Model { dialect, .. }
+        | Endpoint::Models { dialect } => *dialect,
         Endpoint::CountTokens { .. } => Dialect::AnthropicMessages,
         Endpoint::Embed { .. } => Dialect::OpenAiChat,
         Endpoint::Passthrough { provider, .. } => {

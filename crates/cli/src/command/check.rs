@@ -5,11 +5,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gateway::setup::Setup;
+use gateway::setup::{AskUsage, Setup};
 use serde_json::{Value, json};
 use wire::provider::PROVIDERS;
 
-use super::start::{levers, summary};
+use super::start::{lever, summary};
 use crate::config::build::Config;
 use crate::config::schema::{reference, schema_text};
 use crate::config::{Source, load};
@@ -87,13 +87,17 @@ fn json(config: &Config, settings: &Setup) -> Value {
             )
         })
         .collect();
+    let ask_usage = match settings.ask_usage {
+        AskUsage::Always => "always",
+        AskUsage::Never => "never",
+    };
     json!({
         "valid": true,
         "file": config.file,
         "listen": config.listen.to_string(),
         "providers": providers,
         "models": models,
-        "levers": levers(settings),
+        "levers": {"cache": lever(settings.cache), "ask_usage": ask_usage},
         "prices": settings.prices.version(),
         "remarks": config.remarks,
     })

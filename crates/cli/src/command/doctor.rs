@@ -1,8 +1,9 @@
 //! `tokenwise doctor`: looks at everything that a gateway needs, and says what to do.
 //!
-//! **Invariant**: it changes nothing, and fails exactly if a finding does (test
+//! **Invariant**: it leaves nothing behind, and fails exactly if a finding does (test
 //! `the_worst_finding_decides`).
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,18 +14,21 @@ use gateway::setup::{Access, Credential, Limits, Upstream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::{Either, Full};
 use policy::moment::Moment;
+use policy::ports::Keys as _;
 use policy::ports::read::{By, Filter, LedgerReader};
 use policy::prices::PriceBook;
 use policy::prices::calendar::Date;
 use serde_json::json;
 use store::error::StoreError;
+use store::sqlite::keys::SqliteKeys;
 use store::sqlite::reader::SqliteReader;
 use tokio::net::{TcpListener, TcpStream};
 use wire::dialect::Dialect;
 
 use super::{block_on, now};
 use crate::config::Source;
-use crate::config::build::{Config, Place};
+use crate::config::build::{Config, KeysMade, Place};
+use crate::config::watch::keys_made;
 use crate::env::Environment;
 use crate::print::amount::count;
 use crate::print::failure::{FAILED, chain};
@@ -38,6 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const BOOK_AGE_DAYS_MAX: u64 = 90;
 
 const DAY_MS: u64 = 86_400_000;
+
+/// A file that is made and removed, to see whether the ledger's could be.
+const PROBE: &str = ".tokenwise-doctor";
 
 /// The version of Anthropic's API that every call must name.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
@@ -140,6 +147,7 @@ async fn look(config: &Config) -> Vec<Finding> {
             .map(|remark| Finding::new(State::Warn, "configuration", remark)),
     );
     findings.extend(ledger(config));
+    findings.push(access(config));
     findings.push(port(config).await);
     findings.extend(clock_and_prices(&config.settings().prices, at));
     for upstream in &config.settings().upstreams {
@@ -153,7 +161,7 @@ fn configuration(config: &Config) -> Finding {
     let from = file.map_or("built-in defaults".to_owned(), |file| {
         file.display().to_string()
     });
-    Finding::new(State::Ok, "configuration", format!("{from} is valid"))
+    Finding::new(State::Ok, "configuration", format!("{from}: valid"))
 }
 
 /// The ledger's file, and what it knows that needs attention.
@@ -198,22 +206,42 @@ fn ledger(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Whether the ledger's file could be made: the nearest folder that is there must be writable.
-fn folder(path: &std::path::Path) -> Finding {
-    let existing = path.ancestors().skip(1).find(|folder| folder.is_dir());
-    let readonly = existing
-        .and_then(|folder| folder.metadata().ok())
-        .is_none_or(|metadata| metadata.permissions().readonly());
+/// Whether the ledger's file could be made: tried in the nearest folder that is there.
+fn folder(path: &Path) -> Finding {
     let name = path.display();
-    if readonly {
-        let what = format!("{name} cannot be made; name another file in `[store] path`");
-        return Finding::new(State::Fail, "ledger", what);
+    let existing = path.ancestors().skip(1).find(|folder| folder.is_dir());
+    let probe = existing.unwrap_or(Path::new(".")).join(PROBE);
+    let made = std::fs::File::create_new(&probe).and_then(|_file| std::fs::remove_file(&probe));
+    match made {
+        Ok(()) => Finding::new(
+            State::Ok,
+            "ledger",
+            format!("{name} will be made at the first start"),
+        ),
+        Err(error) => {
+            let what = format!("{name} cannot be made: {error}; name another in `[store] path`");
+            Finding::new(State::Fail, "ledger", what)
+        }
     }
-    Finding::new(
-        State::Ok,
-        "ledger",
-        format!("{name} will be made at the first start"),
-    )
+}
+
+/// Who may call, with the keys that there are.
+fn access(config: &Config) -> Finding {
+    let subject = "access";
+    let made = match &config.place {
+        Place::File(path) if path.exists() => {
+            match SqliteKeys::open(path).map(|keys| keys.list()) {
+                Ok(Ok(keys)) => keys_made(keys.len()),
+                Ok(Err(fault)) => return Finding::new(State::Fail, subject, chain(&fault)),
+                Err(error) => return Finding::new(State::Fail, subject, chain(&error)),
+            }
+        }
+        Place::File(_) | Place::Memory => KeysMade::None,
+    };
+    match config.setup(config.listen, made) {
+        Ok(setup) => Finding::new(State::Ok, subject, super::start::access(&setup)),
+        Err(error) => Finding::new(State::Fail, subject, chain(&error)),
+    }
 }
 
 async fn port(config: &Config) -> Finding {

@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::R
              is the newest"
         ))
     })?;
-    let prices = Prices::new(environment);
+    let prices = Prices::new(&arguments.ledger.source, environment);
     if arguments.format.json {
         print::json(&json(&call, &prices))?;
     } else {
@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::R
 
 /// The price book, and which part of it holds for which provider of the configuration.
 #[derive(Debug)]
-pub(crate) struct Prices {
+struct Prices {
     book: PriceBook,
     sellers: Vec<(String, String)>,
 }
@@ -68,8 +68,8 @@ pub(crate) struct Prices {
 impl Prices {
     /// Those of the configuration; the built-in ones where it cannot be read, for a call can be
     /// explained without it.
-    pub(crate) fn new(environment: &Environment) -> Self {
-        match Source::default().load(environment) {
+    fn new(source: &Source, environment: &Environment) -> Self {
+        match source.load(environment) {
             Ok(config) => {
                 let setup = config.settings();
                 let sellers = setup.upstreams.iter();
@@ -246,31 +246,51 @@ fn arithmetic(settled: &CallSettled) -> String {
     )
 }
 
-/// A JSON value as indented lines.
+/// A JSON value as indented lines; what has no parts of its own stays on one.
 fn lines(text: &mut String, value: &Value, depth: usize) {
     let indent = "  ".repeat(depth);
     match value {
         Value::Object(members) => {
             for (name, value) in members {
-                match value {
-                    Value::Object(_) | Value::Array(_) => {
-                        put!(text, "{indent}{name}\n");
-                        lines(text, value, depth + 1);
-                    }
-                    Value::Null => {}
-                    Value::String(word) => put!(text, "{indent}{name}: {word}\n"),
-                    Value::Bool(_) | Value::Number(_) => {
-                        put!(text, "{indent}{name}: {value}\n");
-                    }
+                if value.is_object() || value.is_array() {
+                    put!(text, "{indent}{name}\n");
+                    lines(text, value, depth + 1);
+                } else if !value.is_null() {
+                    put!(text, "{indent}{name}: {}\n", word(value));
                 }
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| lines(text, item, depth)),
-        Value::String(word) => put!(text, "{indent}{word}\n"),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {
-            put!(text, "{indent}{value}\n");
+        Value::Array(items) => {
+            for item in items {
+                match flat(item) {
+                    Some(line) => put!(text, "{indent}{line}\n"),
+                    None => lines(text, item, depth),
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            put!(text, "{indent}{}\n", word(value));
         }
     }
+}
+
+/// An object of plain members as one line.
+fn flat(value: &Value) -> Option<String> {
+    let members = value
+        .as_object()?
+        .iter()
+        .filter(|(_, value)| !value.is_null());
+    let words = members.map(|(name, value)| {
+        (!value.is_object() && !value.is_array()).then(|| format!("{name} {}", word(value)))
+    });
+    Some(words.collect::<Option<Vec<_>>>()?.join(", "))
+}
+
+/// A plain value, text without quotes.
+fn word(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::R
             source,
             format,
         }) => {
-            list(&book(source, environment)?, provider.as_deref(), *format)?;
+            list(&source.prices(environment)?, provider.as_deref(), *format)?;
         }
         Some(Action::Refresh {
             file,
@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::R
             source,
             format,
         }) => {
-            let changes = refresh(&book(source, environment)?, file, *format)?;
+            let changes = refresh(&source.prices(environment)?, file, *format)?;
             if *write {
                 install(file, source, environment)?;
             } else if changes > 0 && !format.json {
@@ -101,17 +101,8 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-/// The book that the configuration leads to.
-fn book(source: &Source, environment: &Environment) -> anyhow::Result<PriceBook> {
-    // Prices can be looked up before any provider is configured.
-    match source.file(environment) {
-        Some(_) => Ok(source.load(environment)?.settings().prices.clone()),
-        None => Ok(PriceBook::built_in().clone()),
-    }
-}
-
 fn show(arguments: &Arguments, environment: &Environment) -> anyhow::Result<()> {
-    let book = book(&arguments.source, environment)?;
+    let book = arguments.source.prices(environment)?;
     let name = arguments.model.as_deref().unwrap_or_default();
     let at = match arguments.at.as_deref() {
         Some(text) => time::day(text).ok_or_else(|| {

@@ -66,13 +66,9 @@ pub(crate) fn summary(config: &Config, setup: &Setup) -> String {
     }
     for (index, row) in config.providers.iter().enumerate() {
         let label = if index == 0 { "providers" } else { "" };
-        line(
-            label,
-            &format!(
-                "{} at {}, key: {}",
-                row.upstream.id, row.upstream.base, row.key
-            ),
-        );
+        let base = row.upstream.base.to_string();
+        let (id, base) = (&row.upstream.id, base.trim_end_matches('/'));
+        line(label, &format!("{id} at {base}, key: {}", row.key));
     }
     for (index, (alias, target)) in setup.aliases.iter().enumerate() {
         let label = if index == 0 { "models" } else { "" };
@@ -111,15 +107,19 @@ pub(crate) const fn access(setup: &Setup) -> &'static str {
 }
 
 /// The levers, in words.
-pub(crate) fn levers(setup: &Setup) -> String {
-    let cache = match setup.cache {
-        LeverMode::Off => "off",
-        LeverMode::Observe => "observe",
-        LeverMode::On => "on",
-    };
+fn levers(setup: &Setup) -> String {
     let usage = match setup.ask_usage {
         AskUsage::Always => "asked for on every stream",
         AskUsage::Never => "not asked for",
     };
-    format!("cache {cache}; usage {usage}")
+    format!("cache {}; usage {usage}", lever(setup.cache))
+}
+
+/// A lever's mode, as configuration files write it.
+pub(crate) const fn lever(mode: LeverMode) -> &'static str {
+    match mode {
+        LeverMode::Off => "off",
+        LeverMode::Observe => "observe",
+        LeverMode::On => "on",
+    }
 }

@@ -77,7 +77,23 @@ pub(super) struct Build<'a> {
     pub(super) remarks: Vec<String>,
 }
 
-impl Build<'_> {
+impl<'a> Build<'a> {
+    /// For what a file says, or for nothing.
+    pub(super) fn new(
+        raw: &'a RawConfig,
+        file: Option<&'a Path>,
+        environment: &'a Environment,
+    ) -> Self {
+        let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+        Self {
+            raw,
+            environment,
+            folder,
+            file,
+            remarks: Vec::new(),
+        }
+    }
+
     /// A value that is not allowed.
     pub(super) fn fault(&self, key: String, problem: String) -> ConfigError {
         let file = self
@@ -93,14 +109,7 @@ pub(crate) fn build(
     file: Option<&Path>,
     environment: &Environment,
 ) -> Result<Config, ConfigError> {
-    let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
-    let mut build = Build {
-        raw,
-        environment,
-        folder,
-        file,
-        remarks: Vec::new(),
-    };
+    let mut build = Build::new(raw, file, environment);
     let listen = listen(&build)?;
     let place = place(&build)?;
     let prices = prices(&build)?;
@@ -191,14 +200,15 @@ fn listen(build: &Build<'_>) -> Result<SocketAddr, ConfigError> {
     })
 }
 
-fn place(build: &Build<'_>) -> Result<Place, ConfigError> {
+/// Where calls and keys are remembered.
+pub(super) fn place(build: &Build<'_>) -> Result<Place, ConfigError> {
     match &build.raw.store.path {
         Some(path) if path.as_os_str() == IN_MEMORY => Ok(Place::Memory),
         Some(path) if path.as_os_str().is_empty() => {
             let problem = "is empty; write a file's path, or `:memory:`".to_owned();
             Err(build.fault("store.path".to_owned(), problem))
         }
-        Some(path) => Ok(Place::File(build.folder.join(path))),
+        Some(path) => Ok(Place::File(build.environment.path(build.folder, path))),
         None => build
             .environment
             .default_ledger()
@@ -213,7 +223,8 @@ fn place(build: &Build<'_>) -> Result<Place, ConfigError> {
     }
 }
 
-fn prices(build: &Build<'_>) -> Result<PriceBook, ConfigError> {
+/// What models cost.
+pub(super) fn prices(build: &Build<'_>) -> Result<PriceBook, ConfigError> {
     let fault = |problem| build.fault("prices.files".to_owned(), problem);
     let files = &build.raw.prices.files;
     if files.is_empty() {
@@ -221,7 +232,7 @@ fn prices(build: &Build<'_>) -> Result<PriceBook, ConfigError> {
     }
     let mut book = PriceBook::built_in().clone();
     for file in files {
-        let path = build.folder.join(file);
+        let path = build.environment.path(build.folder, file);
         let name = path.display().to_string();
         let text = std::fs::read_to_string(&path)
             .map_err(|error| fault(format!("names {name}, which cannot be read: {error}")))?;

@@ -1,7 +1,7 @@
 //! What is wrong with a configuration: which file, which key, which value, what is allowed.
 //!
 //! **Invariant**: a value that may be a secret is never part of a message (test
-//! `secrets_are_never_shown` in `build.rs`).
+//! `secrets_are_never_shown` in `rows.rs`).
 
 use std::path::{Path, PathBuf};
 

@@ -15,8 +15,9 @@ pub(crate) mod watch;
 
 use std::path::{Path, PathBuf};
 
-use build::Config;
+use build::{Build, Config, Place};
 use fault::ConfigError;
+use policy::prices::PriceBook;
 use raw::RawConfig;
 
 use crate::env::{CONFIG, Environment};
@@ -46,16 +47,33 @@ impl Source {
     }
 }
 
-/// Reads and checks a file, or what holds without one.
-pub(crate) fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, ConfigError> {
-    let raw = match file {
-        Some(file) => read(file)?,
-        None => RawConfig::default(),
-    };
-    build::build(&raw, file, environment)
+impl Source {
+    /// Where the ledger is; nothing else is checked, so that it can be read without the providers'
+    /// keys.
+    pub(crate) fn place(&self, environment: &Environment) -> Result<Place, ConfigError> {
+        let file = self.file(environment);
+        let raw = read(file.as_deref())?;
+        build::place(&Build::new(&raw, file.as_deref(), environment))
+    }
+
+    /// The price book; nothing else is checked.
+    pub(crate) fn prices(&self, environment: &Environment) -> Result<PriceBook, ConfigError> {
+        let file = self.file(environment);
+        let raw = read(file.as_deref())?;
+        build::prices(&Build::new(&raw, file.as_deref(), environment))
+    }
 }
 
-fn read(file: &Path) -> Result<RawConfig, ConfigError> {
+/// Reads and checks a file, or what holds without one.
+pub(crate) fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, ConfigError> {
+    build::build(&read(file)?, file, environment)
+}
+
+/// What a file says; without one, nothing is said.
+fn read(file: Option<&Path>) -> Result<RawConfig, ConfigError> {
+    let Some(file) = file else {
+        return Ok(RawConfig::default());
+    };
     let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable {
         path: file.to_owned(),
         source,

@@ -54,15 +54,19 @@ pub(super) fn build(
             .collect();
     }
     let mut rows: Vec<RawProvider> = Vec::new();
-    for provider in PROVIDERS
-        .iter()
-        .filter(|provider| !provider.base_url.is_empty())
-    {
-        let set = provider
-            .key_env
-            .iter()
-            .find(|name| build.environment.get(name).is_some());
-        rows.extend(set.map(|name| row(provider.id, format!("env:{name}"))));
+    for provider in PROVIDERS {
+        let mut names = provider.key_env.iter();
+        let Some(name) = names.find(|name| build.environment.get(name).is_some()) else {
+            continue;
+        };
+        if provider.base_url.is_empty() {
+            build.remarks.push(format!(
+                "{name} is set, but {} has no common address; name yours in a [[providers]] table",
+                provider.name
+            ));
+        } else {
+            rows.push(row(provider.id, format!("env:{name}")));
+        }
     }
     if rows.is_empty() {
         build.remarks.push(

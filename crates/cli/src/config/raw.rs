@@ -127,7 +127,7 @@ pub(crate) struct RawProvider {
     /// The language that it speaks. Default: that of the known provider.
     #[serde(default)]
     pub(crate) dialect: Option<RawDialect>,
-    /// Scheme, host and path before `/chat/completions` (`OpenAI`) or before `/v1/messages`
+    /// Scheme, host and path before `/chat/completions` (OpenAI) or before `/v1/messages`
     /// (Anthropic). Default: that of the known provider.
     #[serde(default)]
     pub(crate) base_url: Option<String>,
@@ -152,7 +152,7 @@ pub(crate) struct RawProvider {
 pub(crate) enum RawDialect {
     /// Anthropic `POST /v1/messages`.
     AnthropicMessages,
-    /// `OpenAI` `POST /v1/chat/completions`.
+    /// OpenAI `POST /v1/chat/completions`.
     #[serde(rename = "openai_chat")]
     OpenAiChat,
 }
@@ -232,7 +232,7 @@ impl Default for RawLimits {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawPrices {
     /// Price files that are laid over the built-in book, in this order; relative paths are taken
-    /// from the folder of this file.
+    /// from the folder of this file. They are read again when this file changes, or on SIGHUP.
     pub(crate) files: Vec<PathBuf>,
 }
 

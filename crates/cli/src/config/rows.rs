@@ -8,8 +8,8 @@ use gateway::setup::{Access, AskUsage, Credential, LeverMode};
 
 use super::build::{Config, KeysMade, Place, build};
 use super::fault::ConfigError;
+use super::load;
 use super::raw::{RawConfig, RawLeverMode};
-use super::{load, read};
 use crate::env::Environment;
 use crate::print::failure::chain;
 
@@ -352,7 +352,6 @@ fn examples_are_configurations() {
     );
     for name in names {
         let file = folder.join(name);
-        read(&file).unwrap();
         let config = load(Some(&file), &environment).unwrap();
         assert!(config.setup(config.listen, KeysMade::Some).is_ok());
     }

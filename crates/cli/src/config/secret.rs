@@ -59,7 +59,7 @@ impl Reference {
                 })
             }
             Self::File(path) => {
-                let path = folder.join(path);
+                let path = environment.path(folder, path);
                 let fault = |what: &str| format!("names the file {}, which {what}", path.display());
                 let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
                 if length > FILE_BYTES_MAX {

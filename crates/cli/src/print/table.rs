@@ -26,7 +26,7 @@ pub(crate) fn table(heads: &[(&str, Set)], rows: &[Vec<String>]) -> String {
     table.set_header(heads.iter().map(|(head, _)| *head).collect::<Vec<_>>());
     for (index, (_, set)) in heads.iter().enumerate() {
         if let Some(column) = table.column_mut(index) {
-            column.set_padding((0, 2));
+            column.set_padding((0, 1));
             column.set_cell_alignment(match set {
                 Set::Left => CellAlignment::Left,
                 Set::Right => CellAlignment::Right,

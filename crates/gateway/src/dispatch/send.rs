@@ -28,20 +28,16 @@ pub struct Http {
     client: Client<HttpsConnector<HttpConnector>, Outgoing>,
 }
 
-/// TLS roots could not be loaded.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot load the system's certificates: {0}; install ca-certificates")]
-pub struct TlsError(#[source] pub std::io::Error);
-
 impl Http {
-    /// A client with the built-in roots beside the system's.
+    /// A client that trusts what the system trusts; Mozilla's roots where it has none.
     pub fn new(limits: &Limits) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(limits.connect_timeout));
-        let tls = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
+        let trusting = HttpsConnectorBuilder::new().with_native_roots();
+        let tls = trusting
+            .unwrap_or_else(|_| HttpsConnectorBuilder::new().with_webpki_roots())
             .https_or_http()
             .enable_http1()
             .enable_http2()

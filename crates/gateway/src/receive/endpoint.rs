@@ -35,6 +35,13 @@ pub enum Endpoint {
         /// The dialect of the list.
         dialect: Dialect,
     },
+    /// What is known of one model.
+    Model {
+        /// The dialect of the answer.
+        dialect: Dialect,
+        /// The model.
+        name: String,
+    },
     /// Anything else that an upstream offers: checked and metered, never shaped.
     Passthrough {
         /// The upstream.
@@ -110,7 +117,13 @@ fn main(path: &str, method: &Method, headers: &HeaderMap, pin: Option<&str>) -> 
             let dialect = guess(path, headers);
             (dialect, Method::GET, Endpoint::Models { dialect })
         }
-        _ => return None,
+        other => match other.strip_prefix("/models/") {
+            Some(name) if pin.is_none() && !name.is_empty() => {
+                let (dialect, name) = (guess(path, headers), name.to_owned());
+                (dialect, Method::GET, Endpoint::Model { dialect, name })
+            }
+            Some(_) | None => return None,
+        },
     };
     let endpoint = if *method == wants {
         Ok(endpoint)

@@ -66,6 +66,14 @@ pub async fn list(
     Ok(response)
 }
 
+/// The path of a dialect's list of models below a base address.
+pub const fn path(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::AnthropicMessages => "/v1/models",
+        Dialect::OpenAiChat => "/models",
+    }
+}
+
 /// One upstream's list, as it answered.
 async fn fetch(
     gateway: &Gateway,
@@ -73,10 +81,7 @@ async fn fetch(
     call: &Call,
     upstream: &Upstream,
 ) -> Result<(http::StatusCode, Bytes), Refusal> {
-    let path = match upstream.dialect {
-        Dialect::AnthropicMessages => "/v1/models",
-        Dialect::OpenAiChat => "/models",
-    };
+    let path = path(upstream.dialect);
     let headers = headers::upstream(&call.headers, upstream, setup.access);
     let body = Either::Left(Full::new(Bytes::new()));
     let query = call.query.as_deref();

@@ -21,7 +21,7 @@ use wire::usage::Usage;
 
 use crate::relay::refuse;
 use crate::relay::reply::Broken;
-use crate::settle::receipt::{Outcome, Receipt, Reported};
+use crate::settle::receipt::{CLIENT_GONE, Outcome, Receipt, Reported};
 
 /// 1 s: the ledger commits in a millisecond; if its disk hangs, clients must not.
 pub const SETTLE_WAIT: Duration = Duration::from_secs(1);
@@ -33,8 +33,10 @@ pub enum Reading {
     Dialect(Dialect, Box<Stream>),
     /// For the usage alone that it may carry: a passed-through event stream.
     Watched(Box<Stream>),
-    /// Not at all: a passed-through body of unknown shape.
+    /// Not at all: a passed-through body of unknown shape, at an unknown cost.
     Opaque,
+    /// Not at all: a passed-through body that costs nothing.
+    Free,
 }
 
 /// A reply's body on its way through.
@@ -146,7 +148,7 @@ impl Metered {
                 drop(stream.push(&bytes));
                 Some(bytes)
             }
-            Some(Reading::Opaque) | None => Some(bytes),
+            Some(Reading::Opaque | Reading::Free) | None => Some(bytes),
         }
     }
 
@@ -157,13 +159,12 @@ impl Metered {
             return;
         };
         let (last, breaks) = match reading {
-            Reading::Opaque => (pass_on(None, fault, &mut receipt), fault.is_some()),
-            Reading::Watched(stream) => (
-                pass_on(stream.finish().usage, fault, &mut receipt),
-                fault.is_some(),
-            ),
             Reading::Dialect(dialect, stream) => {
                 (last_words(*stream, dialect, fault, &mut receipt), false)
+            }
+            Reading::Watched(_) | Reading::Opaque | Reading::Free => {
+                pass_on(reading, fault, &mut receipt);
+                (Vec::new(), fault.is_some())
             }
         };
         let wait = Wait::new(receipt.settlement());
@@ -176,19 +177,17 @@ impl Metered {
 }
 
 /// Settles a passed-through body, which has no last words of ours.
-fn pass_on(usage: Option<Usage>, fault: Option<&str>, receipt: &mut Receipt) -> Vec<u8> {
+fn pass_on(reading: Reading, fault: Option<&str>, receipt: &mut Receipt) {
     let end = if fault.is_some() {
         End::UpstreamBroke
     } else {
         End::Answered
     };
-    let reported = usage.map_or(Reported::Unreadable, Reported::Usage);
     receipt.settle(Outcome {
         end,
         status: receipt.upstream_status(),
-        reported,
+        reported: reported(reading),
     });
-    Vec::new()
 }
 
 /// Settles a dialect's stream; gives the bytes that end it for the client.
@@ -209,7 +208,9 @@ fn last_words(
         // A fault behind the terminal frame is only silence: everything was there.
         (Ending::Whole, _) | (Ending::NoTerminator, None) => (End::Answered, held),
         (Ending::Error, _) => (End::UpstreamError, held),
-        (Ending::Truncated | Ending::NoTerminator, _) => (End::UpstreamBroke, Vec::new()),
+        (Ending::Truncated, _) => (End::UpstreamBroke, held),
+        // The stop reason was given, but nobody knows what the fault took.
+        (Ending::NoTerminator, Some(_)) => (End::UpstreamBroke, Vec::new()),
     };
     if end == End::UpstreamBroke {
         let what = fault.unwrap_or("ended its answer early");
@@ -220,16 +221,54 @@ fn last_words(
         let refusal = Refusal::new(Reason::UpstreamUnreachable, message);
         last.extend(refuse::event(&refusal, dialect, receipt.id()));
     }
-    let seen = Reported::Seen {
-        output_bytes: seen_output_bytes,
-    };
-    let reported = usage.map_or(seen, Reported::Usage);
     receipt.settle(Outcome {
         end,
         status: receipt.upstream_status(),
-        reported,
+        reported: in_stream(ending, usage, seen_output_bytes),
     });
     last
+}
+
+/// What is known of the usage of a body that goes no further.
+fn reported(reading: Reading) -> Reported {
+    match reading {
+        Reading::Dialect(_, stream) => {
+            let end = stream.finish();
+            in_stream(end.ending, end.usage, end.seen_output_bytes)
+        }
+        Reading::Watched(stream) => {
+            let usage = stream.finish().usage;
+            usage.map_or(Reported::Unreadable, Reported::Usage)
+        }
+        Reading::Opaque => Reported::Unreadable,
+        Reading::Free => Reported::Nothing,
+    }
+}
+
+/// What a dialect's stream has said of its usage, as far as it came.
+fn in_stream(ending: Ending, usage: Option<Usage>, output_bytes: u64) -> Reported {
+    match (ending, usage) {
+        (Ending::Whole | Ending::NoTerminator, Some(usage)) => Reported::Usage(usage),
+        (Ending::Truncated | Ending::Error, Some(usage)) => Reported::SoFar {
+            usage,
+            output_bytes,
+        },
+        (_, None) => Reported::Seen { output_bytes },
+    }
+}
+
+impl Drop for Metered {
+    /// The client went away: what was seen until now is what is known.
+    fn drop(&mut self) {
+        let (Some(reading), Some(mut receipt)) = (self.reading.take(), self.receipt.take()) else {
+            return;
+        };
+        receipt.settle(Outcome {
+            end: End::ClientGone,
+            status: CLIENT_GONE,
+            reported: reported(reading),
+        });
+    }
 }
 
 /// Waits for the ledger, but not for ever.

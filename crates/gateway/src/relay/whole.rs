@@ -62,7 +62,8 @@ pub async fn relay(
             Meter::Watched(dialect) if event_stream => {
                 Reading::Watched(Box::new(dialect.stream(UsageDisplay::Shown)))
             }
-            Meter::Dialect(..) | Meter::Watched(_) | Meter::Free => Reading::Opaque,
+            Meter::Dialect(..) | Meter::Watched(_) => Reading::Opaque,
+            Meter::Free => Reading::Free,
         };
         let metered = Metered::new(body, reading, receipt, limits.idle_timeout);
         return Ok(reply(

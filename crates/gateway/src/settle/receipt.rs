@@ -18,8 +18,8 @@ use crate::receive::Call;
 use crate::route::Plan;
 use crate::setup::Setup;
 
-/// 499: what proxies write down for a client that went away before its answer.
-const CLIENT_GONE: u16 = 499;
+/// 499: what proxies write down for a client that went away before its answer was over.
+pub const CLIENT_GONE: u16 = 499;
 
 /// 4 bytes a token: the estimate of output whose usage was never reported. Within a third of the
 /// truth for text and code in most languages; such rows are marked as estimated.
@@ -85,6 +85,14 @@ pub struct Outcome {
 pub enum Reported {
     /// The upstream's own figures.
     Usage(Usage),
+    /// The upstream's figures so far, of a stream that did not come to its end: its input is what
+    /// was used, its output is not all of it.
+    SoFar {
+        /// What was reported until then.
+        usage: Usage,
+        /// Bytes of text, arguments and thinking that were seen.
+        output_bytes: u64,
+    },
     /// Nothing was used: errors before any output, and endpoints that are free.
     Nothing,
     /// The upstream said nothing; this many bytes of output were seen.
@@ -201,7 +209,10 @@ impl Receipt {
             reported,
         } = outcome;
         let now = self.gateway.clock.now();
-        let estimated = matches!(reported, Reported::Seen { .. } | Reported::Unreadable);
+        let estimated = match &reported {
+            Reported::SoFar { .. } | Reported::Seen { .. } | Reported::Unreadable => true,
+            Reported::Usage(_) | Reported::Nothing => false,
+        };
         let usage = self.usage(reported);
         let cost = usage.as_ref().and_then(|usage| self.cost(usage));
         let account = self
@@ -279,6 +290,14 @@ impl Receipt {
     fn usage(&self, reported: Reported) -> Option<Usage> {
         match reported {
             Reported::Usage(usage) => Some(usage),
+            Reported::SoFar {
+                mut usage,
+                output_bytes,
+            } => {
+                let seen = Tokens(output_bytes.div_ceil(BYTES_PER_TOKEN));
+                usage.output = usage.output.max(seen);
+                Some(usage)
+            }
             Reported::Nothing => Some(Usage::default()),
             Reported::Unreadable => None,
             Reported::Seen { .. } if self.leg.sent_at.is_none() => Some(Usage::default()),

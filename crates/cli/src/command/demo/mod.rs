@@ -279,7 +279,7 @@ fn call_text(call: &StoredCall) -> String {
     let cost = call.settled.as_ref().and_then(|settled| settled.cost);
     let cost = print::amount::known(cost);
     format!(
-        "saved {} of {task}, cost {cost}, {model}, {id}",
+        "saved {}, cost {cost}: {model} for {task}, {id}",
         saved(call)
     )
 }

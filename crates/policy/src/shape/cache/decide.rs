@@ -19,9 +19,6 @@ use crate::prices::model::CacheFamily;
 /// A call that has not answered for this long is not waited for, and not counted on.
 const PENDING_MAX_MS: u64 = 60_000;
 
-/// A prompt that goes on a little past an earlier prompt's end still counts as its continuation.
-const CONTINUES_WITHIN: usize = 4;
-
 /// A session that rewrote history in its last transition does so again, but for one in ten.
 const APPENDS_AFTER_REWRITE: f64 = 0.1;
 
@@ -37,6 +34,10 @@ pub(super) struct Outlook {
     pub(super) stable: usize,
     /// The probability that the segments behind them stay too.
     pub(super) appends: f64,
+    /// It goes on from an earlier prompt, or looks like an agent's.
+    pub(super) continues: bool,
+    /// The probability that it goes on only after the short lifetime.
+    pub(super) late: f64,
 }
 
 /// What the provider should hold of a prompt.
@@ -65,7 +66,7 @@ pub fn decide(memory: &mut Memory, sight: &Sight<'_>) -> Decision {
         Spots::default()
     } else {
         let top = worth_writing(memory, sight, &path, &outlook, held, &mut reasons);
-        let ttl = lifetime(memory, sight, &path, top, held, &mut reasons);
+        let ttl = lifetime(memory, sight, &path, &outlook, top, held, &mut reasons);
         place::spots(sight, &path, top, held, ttl)
     };
     let miss = explain::miss(memory, sight, &path, &known, readable(sight, &path, &known, held));
@@ -91,12 +92,10 @@ pub fn decide(memory: &mut Memory, sight: &Sight<'_>) -> Decision {
 
 fn features(sight: &Sight<'_>, path: &Path, known: &Known) -> Features {
     let is_tool = |kind| matches!(kind, Kind::ToolDefinition | Kind::ToolUse | Kind::ToolResult);
-    let pause = known.previous.as_ref().map(|previous| sight.at.since(previous.last));
     let matched = path.tokens_or_zero(path.matched.checked_sub(1));
     Features {
         turn: path.turn.max(known.turn),
         agent: sight.prompt.segments.iter().any(|segment| is_tool(segment.kind)),
-        pause_ms: path.pause_ms.or(pause),
         input: path.total() + sight.rest.0,
         new: path.total() + sight.rest.0 - matched,
         head: path.head,
@@ -112,7 +111,9 @@ fn outlook(
     features: &Features,
 ) -> Outlook {
     let length = sight.prompt.segments.len();
-    let again = memory.worth.probability(&Classes::of(features));
+    let classes = Classes::of(features);
+    let again = memory.worth.probability(&classes);
+    let late = memory.worth.late_probability(&classes);
     let habit = memory.habits.peek(session::habit_key(path, known.turn));
     let Habit { appended, rewrote, tail, .. } = habit.copied().unwrap_or_default();
     let usually = f64::from(rewrote) / f64::from(appended + rewrote + 1);
@@ -122,7 +123,8 @@ fn outlook(
         tail => (tail, APPENDS_AFTER_REWRITE),
     };
     let stable = length.saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX));
-    Outlook { again, stable, appends }
+    let continues = features.turn > 0 || features.agent;
+    Outlook { again, stable, appends, continues, late }
 }
 
 /// Looks for what the provider should hold, deepest first.
@@ -204,8 +206,7 @@ fn candidates(
     path: &Path,
     outlook: &Outlook,
 ) -> Vec<(usize, f64)> {
-    let continues = path.turn > 0 && path.matched - path.previous_end <= CONTINUES_WITHIN;
-    let base = if path.matched == path.previous_end || continues {
+    let base = if outlook.continues {
         outlook.again
     } else {
         memory.worth.probability(&Classes::branch(horizon_ms(sight)))
@@ -243,6 +244,7 @@ fn lifetime(
     memory: &Memory,
     sight: &Sight<'_>,
     path: &Path,
+    outlook: &Outlook,
     top: Option<usize>,
     held: Held,
     reasons: &mut Vec<Reason>,
@@ -270,17 +272,12 @@ fn lifetime(
             reasons.push(Reason::LongPauses);
         }
     }
-    if let (Some(top), Some(habit)) = (top, memory.habits.peek(session::habit_key(path, u32::MAX))) {
-        let pauses = habit.pauses;
-        let all = f64::from(pauses.short + pauses.middle + pauses.long);
-        let written = path.tokens(top).saturating_sub(path.tokens_or_zero(held.live));
-        let saved = f64::from(pauses.middle) / all.max(1.0)
-            * (write - read)
-            * super::float(path.tokens(top));
-        if all >= f64::from(PAUSES_MIN) && saved > (write_long - write) * super::float(written) {
-            chosen = Lifetimes { shared: long, own: long };
-            reasons.push(Reason::LongPauses);
-        }
+    let (reach, held_tokens) = (path.tokens_or_zero(top), path.tokens_or_zero(held.live));
+    let saved = outlook.late * (write - read) * super::float(reach);
+    let surcharge = (write_long - write) * super::float(reach.saturating_sub(held_tokens));
+    if held_tokens > 0 && reach > held_tokens && saved > surcharge {
+        chosen = Lifetimes { shared: long, own: long };
+        reasons.push(Reason::LongPauses);
     }
     chosen
 }

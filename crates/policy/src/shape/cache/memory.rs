@@ -28,6 +28,9 @@ const ENTRIES_MAX: usize = 131_072;
 /// Sessions that are remembered: their chains and sizes take about 5 kB each, 80 MB in all.
 const SESSIONS_MAX: usize = 16_384;
 
+/// Tenants and targets whose balance is remembered.
+const BANKS_MAX: usize = 8_192;
+
 /// Heads whose way of rewriting history is remembered.
 const HABITS_MAX: usize = 8_192;
 
@@ -42,8 +45,8 @@ pub(super) struct Node {
     pub(super) last: Moment,
     /// If it ended a prompt: the turn of that prompt.
     pub(super) end_turn: Option<u32>,
-    /// The follow-up that waits for it to be sent again.
-    pub(super) follow: Option<(Follow, Moment)>,
+    /// The follow-up of the call that sent it last.
+    pub(super) follow: Option<Follow>,
     /// Sessions whose latest prompt ends here.
     pub(super) ends: Vec<u64>,
     /// The session that sent it last.
@@ -100,8 +103,6 @@ pub(super) struct Habit {
     pub(super) rewrote: u32,
     /// Segments of the earlier prompt that the latest such transition changed.
     pub(super) tail: u32,
-    /// Pauses between calls, kept under the turn `u32::MAX` for all turns together.
-    pub(super) pauses: Pauses,
 }
 
 /// What the traffic has shown so far.
@@ -113,6 +114,7 @@ pub struct Memory {
     pub(super) by_user: Recent<u64, u64>,
     pub(super) habits: Recent<u64, Habit>,
     pub(super) worth: Worth,
+    pub(super) banks: Recent<u64, f64>,
     pub(super) keys: Keys,
     pub(super) kept: Kept,
     estimator: Estimator,
@@ -127,6 +129,7 @@ impl Default for Memory {
             by_user: Recent::new(SESSIONS_MAX),
             habits: Recent::new(HABITS_MAX),
             worth: Worth::default(),
+            banks: Recent::new(BANKS_MAX),
             keys: Keys::default(),
             kept: Kept::default(),
             estimator: Estimator::default(),

@@ -168,9 +168,6 @@ pub(super) fn remember(
             habit.rewrote += 1;
             habit.tail = known.tail();
         }
-        let (short, long) = super::walk::lifetimes(sight);
-        let habit = memory.habits.entry(habit_key(path, u32::MAX), Habit::default);
-        habit.pauses.note(sight.at.since(previous.last), short, long);
         let end = previous.prompt.last().map(|stood| stood.chain).unwrap_or_default();
         if let Some(node) = memory.nodes.get_mut(within(path.tenant, end)) {
             node.ends.retain(|key| *key != known.key);

@@ -7,8 +7,18 @@ use wire::prompt::{Part, Role};
 use wire::usage::{Tokens, Ttl};
 
 use super::memory::{Memory, low, scope, within};
-use super::worth::{Classes, Features};
+use super::worth::{Classes, Features, Followed};
 use super::{Sight, rules};
+
+/// Known prefixes, deepest first, whose latest senders learn that they came again: calls that part
+/// later than that were told by their own continuations.
+const OWNERS_TOLD: usize = 9;
+
+/// A prefix that was not sent for this many horizons is as good as unknown.
+const FORGOTTEN_HORIZONS: u64 = 2;
+
+/// But for entries that may still live: the longest lifetime that is ever chosen from pauses.
+const LONGEST_PAUSE_MS: u64 = 3_600_000;
 
 /// Known prefixes of a prompt that have the same record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +41,6 @@ pub(super) struct Path {
     pub(super) previous_end: usize,
     /// Earlier prompts of this conversation, as far as its path tells.
     pub(super) turn: u32,
-    /// Since the earlier prompt was sent.
-    pub(super) pause_ms: Option<u64>,
     pub(super) runs: Vec<Run>,
     /// The deepest segment that several sessions sent.
     pub(super) shared: Option<usize>,
@@ -84,11 +92,14 @@ pub(super) fn walk(memory: &Memory, sight: &Sight<'_>) -> Path {
 
     for (index, segment) in segments.iter().enumerate() {
         let Some(node) = memory.nodes.peek(within(path.tenant, segment.chain)) else { break };
+        let unused_ms = sight.at.since(node.last);
+        if unused_ms > horizon_ms(sight) * FORGOTTEN_HORIZONS && unused_ms > LONGEST_PAUSE_MS {
+            break;
+        }
         path.matched = index + 1;
         if let Some(turn) = node.end_turn.filter(|_| index > 0) {
             path.previous_end = index + 1;
             path.turn = turn + 1;
-            path.pause_ms = Some(sight.at.since(node.last));
         }
         if node.sessions > 1 {
             path.shared = Some(index);
@@ -112,11 +123,31 @@ pub(super) struct Noted {
     pub(super) stable: usize,
 }
 
+/// Tells the calls that sent the deepest known prefixes last that they were sent again.
+fn came_again(memory: &mut Memory, sight: &Sight<'_>, path: &Path) {
+    let known = sight.prompt.segments.get(..path.matched).unwrap_or_default();
+    for (index, segment) in known.iter().enumerate().rev().take(OWNERS_TOLD) {
+        let node = memory.nodes.peek(within(path.tenant, segment.chain));
+        if let Some(follow) = node.and_then(|node| node.follow) {
+            memory.worth.reached(follow, path.tokens(index), sight.at);
+        }
+    }
+}
+
 /// Notes a prompt along its path: every segment was seen, and its stable end is followed up.
 pub(super) fn note(memory: &mut Memory, sight: &Sight<'_>, path: &Path, noted: &Noted) {
     let segments = &sight.prompt.segments;
     let horizon = noted.features.horizon_ms;
     let (short, long) = lifetimes(sight);
+    came_again(memory, sight, path);
+    let follow = memory.worth.follow(Followed {
+        at: sight.at,
+        horizon_ms: horizon,
+        classes: Classes::of(&noted.features),
+        matched: path.tokens_or_zero(path.matched.checked_sub(1)),
+        length: path.tokens_or_zero(noted.stable.checked_sub(1)),
+        is_branch: path.turn == 0 && path.matched > 1 && !noted.features.agent,
+    });
     for (index, segment) in segments.iter().enumerate() {
         let size = super::estimate::scan(sight.body.get(segment.span.clone()).unwrap_or_default());
         let node = memory.nodes.entry(within(path.tenant, segment.chain), Default::default);
@@ -127,11 +158,7 @@ pub(super) fn note(memory: &mut Memory, sight: &Sight<'_>, path: &Path, noted: &
         } else {
             node.size = if sight.body.is_empty() { 0 } else { size };
         }
-        if let Some((follow, until)) = node.follow.take()
-            && sight.at <= until
-        {
-            memory.worth.seen_again(follow);
-        }
+        node.follow = Some(follow);
         if node.owner != noted.session {
             node.owner = noted.session;
             node.sessions += 1;
@@ -141,18 +168,6 @@ pub(super) fn note(memory: &mut Memory, sight: &Sight<'_>, path: &Path, noted: &
         if index + 1 == segments.len() {
             node.end_turn = Some(node.end_turn.unwrap_or(0).max(noted.turn));
         }
-    }
-    let until = sight.at.after(horizon);
-    let mut follow = |length: usize, classes| {
-        let Some(segment) = length.checked_sub(1).and_then(|last| segments.get(last)) else { return };
-        let node = memory.nodes.entry(within(path.tenant, segment.chain), Default::default);
-        if node.follow.is_none() {
-            node.follow = Some((memory.worth.follow(classes, until), until));
-        }
-    };
-    follow(noted.stable, Classes::of(&noted.features));
-    if path.matched < noted.stable && path.matched != path.previous_end {
-        follow(path.matched, Classes::branch(horizon));
     }
 }
 

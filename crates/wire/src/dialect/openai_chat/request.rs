@@ -169,7 +169,11 @@ pub struct Embeddings {
 impl Embeddings {
     /// Declares the model's name as the upstream knows it.
     pub fn rename_model(&self, name: &str, splice: &mut Splice) {
-        splice.replace(self.model_span.clone(), json_string(name), Reason::ModelName);
+        splice.replace(
+            self.model_span.clone(),
+            json_string(name),
+            Reason::ModelName,
+        );
     }
 }
 

@@ -177,21 +177,6 @@ mod tests {
                 ..Usage::default()
             },
         );
-        // The Responses API.
-        check(
-            r#"{"input_tokens":2006,"output_tokens":300,"total_tokens":2306,
-                "input_tokens_details":{"cached_tokens":1920},
-                "output_tokens_details":{"reasoning_tokens":128}}"#,
-            2006,
-            300,
-            &Usage {
-                uncached: Tokens(86),
-                cache_read: Tokens(1920),
-                output: Tokens(300),
-                reasoning: Tokens(128),
-                ..Usage::default()
-            },
-        );
         // OpenAI from GPT-5.6 on: writes by lifetime, and without the split.
         check(
             r#"{"prompt_tokens":5000,"completion_tokens":10,"total_tokens":5010,"prompt_tokens_details":
@@ -237,6 +222,24 @@ mod tests {
                 audio_input: Tokens(60),
                 output: Tokens(20),
                 audio_output: Tokens(30),
+                ..Usage::default()
+            },
+        );
+    }
+
+    #[test]
+    fn usage_identities_hold_for_the_responses_api() {
+        check(
+            r#"{"input_tokens":2006,"output_tokens":300,"total_tokens":2306,
+                "input_tokens_details":{"cached_tokens":1920},
+                "output_tokens_details":{"reasoning_tokens":128}}"#,
+            2006,
+            300,
+            &Usage {
+                uncached: Tokens(86),
+                cache_read: Tokens(1920),
+                output: Tokens(300),
+                reasoning: Tokens(128),
                 ..Usage::default()
             },
         );
