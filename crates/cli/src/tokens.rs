@@ -19,7 +19,13 @@ const FRAME: u64 = 4;
 const MEDIA_TOKENS: u64 = 1_200;
 
 /// Members that are no part of the rendered prompt.
-const UNRENDERED: [&str; 5] = ["cache_control", "prompt_cache_breakpoint", "type", "id", "tool_use_id"];
+const UNRENDERED: [&str; 5] = [
+    "cache_control",
+    "prompt_cache_breakpoint",
+    "type",
+    "id",
+    "tool_use_id",
+];
 
 /// Counts, and remembers what it counted.
 #[derive(Debug, Default)]
@@ -44,7 +50,11 @@ impl O200k {
             .entry(*blake3::hash(bytes).as_bytes())
             .or_insert_with(|| content_tokens(segment, bytes));
         let framed = segment.part == Part::Messages && segment.block == 0;
-        let frame = if framed || (segment.part == Part::System && segment.index == 0) { FRAME } else { 0 };
+        let frame = if framed || (segment.part == Part::System && segment.index == 0) {
+            FRAME
+        } else {
+            0
+        };
         let tokens = Tokens(content + frame);
         self.by_chain.insert(segment.chain, tokens);
         tokens
@@ -53,7 +63,11 @@ impl O200k {
 
 impl Sizes for O200k {
     fn sizes(&mut self, prompt: &Prompt, body: &[u8]) -> Vec<Tokens> {
-        prompt.segments.iter().map(|segment| self.segment(segment, body)).collect()
+        prompt
+            .segments
+            .iter()
+            .map(|segment| self.segment(segment, body))
+            .collect()
     }
 }
 
@@ -63,7 +77,9 @@ fn content_tokens(segment: &Segment, bytes: &[u8]) -> u64 {
         Kind::Media => MEDIA_TOKENS,
         // A schema is rendered more or less as it is written.
         Kind::ToolDefinition => O200k::count(&value.to_string()),
-        Kind::Text | Kind::ToolUse | Kind::ToolResult | Kind::Thinking | Kind::Other => texts(&value),
+        Kind::Text | Kind::ToolUse | Kind::ToolResult | Kind::Thinking | Kind::Other => {
+            texts(&value)
+        }
     }
 }
 
@@ -72,7 +88,9 @@ fn texts(value: &Value) -> u64 {
         Value::String(text) => O200k::count(text),
         Value::Array(items) => items.iter().map(texts).sum(),
         Value::Object(members) => {
-            let rendered = members.iter().filter(|(name, _)| !UNRENDERED.contains(&name.as_str()));
+            let rendered = members
+                .iter()
+                .filter(|(name, _)| !UNRENDERED.contains(&name.as_str()));
             rendered
                 .map(|(name, value)| match (name.as_str(), value) {
                     ("input", value) => O200k::count(&value.to_string()),
@@ -106,7 +124,8 @@ mod tests {
             r#"{"model":"m","messages":[{"role":"user","content":"hello world"}]}"#,
             &[6],
         );
-        let bare = r#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"hello world"}]}"#;
+        let bare =
+            r#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"hello world"}]}"#;
         check(Dialect::AnthropicMessages, bare, &[6]);
         let block = bare.replace(
             r#""hello world""#,

@@ -50,13 +50,21 @@ pub struct Sent {
 impl Sent {
     /// A prompt and the sizes of its segments, with the markers that it carries.
     pub fn of(place: u64, prompt: &Prompt, sizes: &[Tokens]) -> Self {
-        let pieces = prompt.segments.iter().zip(sizes).map(|(segment, tokens)| Piece {
-            chain: segment.chain,
-            tokens: *tokens,
-            position: segment.position,
-            marker: segment.marker,
-        });
-        Self { place, pieces: pieces.collect(), ..Self::default() }
+        let pieces = prompt
+            .segments
+            .iter()
+            .zip(sizes)
+            .map(|(segment, tokens)| Piece {
+                chain: segment.chain,
+                tokens: *tokens,
+                position: segment.position,
+                marker: segment.marker,
+            });
+        Self {
+            place,
+            pieces: pieces.collect(),
+            ..Self::default()
+        }
     }
 
     /// All input.
@@ -89,7 +97,10 @@ pub struct InputSplit {
 impl InputSplit {
     /// Everything paid in full.
     pub fn plain(input: Tokens) -> Self {
-        Self { uncached: input, ..Self::default() }
+        Self {
+            uncached: input,
+            ..Self::default()
+        }
     }
 
     /// All input.
@@ -122,7 +133,11 @@ impl InputSplit {
         }
         let read = scale(self.read);
         let uncached = Tokens(input.0.saturating_sub(read.0 + written.total().0));
-        Self { uncached, read, written }
+        Self {
+            uncached,
+            read,
+            written,
+        }
     }
 }
 
@@ -141,7 +156,12 @@ impl ProviderCache {
     pub fn new(family: CacheFamily, minimum: Tokens) -> Self {
         let idle_ms = rules::of(family).idle_ms;
         let automatic = |block: Tokens, routed| {
-            Box::new(automatic::Automatic::new(automatic::Manner { minimum, block, idle_ms, routed }))
+            Box::new(automatic::Automatic::new(automatic::Manner {
+                minimum,
+                block,
+                idle_ms,
+                routed,
+            }))
         };
         use automatic::Routed::{ByKeyOrPrefix, Nowhere};
         Self(match family {

@@ -9,8 +9,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use policy::shape::cache::{Terms, rules};
 use policy::prices::model::CacheFamily;
+use policy::shape::cache::{Terms, rules};
 use wire::prompt::Chain;
 use wire::usage::Tokens;
 
@@ -37,9 +37,14 @@ pub fn splits(terms: &Terms, calls: &[Sent]) -> Vec<Ideal> {
         let deepest = |wanted: &dyn Fn(Chain) -> bool| {
             let pieces = call.pieces.iter().zip(&through).rev();
             let long = pieces.filter(|(_, tokens)| Tokens(**tokens) >= terms.minimum);
-            long.filter(|(piece, _)| wanted(piece.chain)).map(|(_, tokens)| *tokens).next()
+            long.filter(|(piece, _)| wanted(piece.chain))
+                .map(|(_, tokens)| *tokens)
+                .next()
         };
-        let read = in_blocks(terms.family, deepest(&|chain| seen.contains(&chain)).unwrap_or(0));
+        let read = in_blocks(
+            terms.family,
+            deepest(&|chain| seen.contains(&chain)).unwrap_or(0),
+        );
         let needed = |chain| last_use.get(&chain).is_some_and(|last| *last > index);
         let write_to = deepest(&needed).unwrap_or(0);
         let all = deepest(&|_| true).unwrap_or(0);
@@ -66,7 +71,10 @@ fn in_blocks(family: CacheFamily, tokens: u64) -> u64 {
 }
 
 fn split(terms: &Terms, input: Tokens, read: u64, write_to: u64) -> InputSplit {
-    let mut split = InputSplit { read: Tokens(read), ..InputSplit::default() };
+    let mut split = InputSplit {
+        read: Tokens(read),
+        ..InputSplit::default()
+    };
     let mut paid = read;
     if let Some(ttl) = rules::of(terms.family).lifetimes.first() {
         paid = paid.max(write_to);

@@ -27,7 +27,10 @@ pub struct CacheMeter {
 impl CacheMeter {
     /// A meter whose entries can be read `first_token_ms` after the request that writes them.
     pub fn new(first_token_ms: u64) -> Self {
-        Self { first_token_ms, ..Self::default() }
+        Self {
+            first_token_ms,
+            ..Self::default()
+        }
     }
 
     /// The moment at which a request sent at `at` begins to be answered.
@@ -42,9 +45,16 @@ fn cache_of(dialect: Dialect, model: &str) -> (CacheFamily, Tokens) {
         Dialect::AnthropicMessages => CacheFamily::Anthropic,
         Dialect::OpenAiChat => CacheFamily::OpenaiAuto,
     };
-    let facts = PriceBook::built_in().find_any(model).map(|model| model.cache);
+    let facts = PriceBook::built_in()
+        .find_any(model)
+        .map(|model| model.cache);
     let family = facts.map_or(usual, |facts| facts.family);
-    (family, facts.and_then(|facts| facts.minimum).unwrap_or(rules::minimum(family)))
+    (
+        family,
+        facts
+            .and_then(|facts| facts.minimum)
+            .unwrap_or(rules::minimum(family)),
+    )
 }
 
 /// Which breakpoints the request leaves to the provider.
@@ -53,7 +63,10 @@ pub fn mode_of(request: &Request<'_>) -> Mode {
         return Mode::Default;
     }
     let root: Value = serde_json::from_slice(request.body).unwrap_or_default();
-    match root.pointer("/prompt_cache_options/mode").and_then(Value::as_str) {
+    match root
+        .pointer("/prompt_cache_options/mode")
+        .and_then(Value::as_str)
+    {
         Some("explicit") => Mode::Explicit,
         Some(_) | None => Mode::Default,
     }
@@ -61,7 +74,12 @@ pub fn mode_of(request: &Request<'_>) -> Mode {
 
 impl Meter for CacheMeter {
     fn split(&mut self, metered: &Metered<'_>) -> Usage {
-        let Metered { request, segment_tokens, organisation, at } = *metered;
+        let Metered {
+            request,
+            segment_tokens,
+            organisation,
+            at,
+        } = *metered;
         let sent = Sent {
             automatic: request.cache.automatic,
             mode: mode_of(request),
@@ -71,7 +89,10 @@ impl Meter for CacheMeter {
         let first_token_at = self.first_token_at(at);
         let (family, minimum) = cache_of(request.dialect, &request.model);
         let place = (organisation.to_owned(), request.model.clone());
-        let cache = self.caches.entry(place).or_insert_with(|| ProviderCache::new(family, minimum));
+        let cache = self
+            .caches
+            .entry(place)
+            .or_insert_with(|| ProviderCache::new(family, minimum));
         cache.serve(&sent, at, first_token_at).usage(Tokens(0))
     }
 }
@@ -101,19 +122,33 @@ mod tests {
         usage(0);
         let second = usage(1_000);
         assert_eq!(second.input(), tokens.iter().copied().sum(), "{body}");
-        assert_eq!((second.cache_read.0 > 0, second.cache_write.total().0 > 0), expect, "{body}");
+        assert_eq!(
+            (second.cache_read.0 > 0, second.cache_write.total().0 > 0),
+            expect,
+            "{body}"
+        );
     }
 
     #[test]
     fn adds_up() {
         let text = "word ".repeat(2_000);
         let openai = |model: &str, more: &str| {
-            format!(r#"{{"model":"{model}"{more},"messages":[{{"role":"user","content":"{text}"}}]}}"#)
+            format!(
+                r#"{{"model":"{model}"{more},"messages":[{{"role":"user","content":"{text}"}}]}}"#
+            )
         };
         let explicit = r#","prompt_cache_options":{"mode":"explicit"}"#;
         check(Dialect::OpenAiChat, &openai("gpt-5.4", ""), (true, false));
-        check(Dialect::OpenAiChat, &openai("gpt-5.6-terra", ""), (true, false));
-        check(Dialect::OpenAiChat, &openai("gpt-5.6-terra", explicit), (false, false));
+        check(
+            Dialect::OpenAiChat,
+            &openai("gpt-5.6-terra", ""),
+            (true, false),
+        );
+        check(
+            Dialect::OpenAiChat,
+            &openai("gpt-5.6-terra", explicit),
+            (false, false),
+        );
         let anthropic = |marker: &str| {
             format!(
                 r#"{{"model":"claude-sonnet-4-6","max_tokens":9{marker},"messages":[{{"role":"user","content":"{text}"}}]}}"#
@@ -121,6 +156,10 @@ mod tests {
         };
         let marker = r#","cache_control":{"type":"ephemeral"}"#;
         check(Dialect::AnthropicMessages, &anthropic(""), (false, false));
-        check(Dialect::AnthropicMessages, &anthropic(marker), (true, false));
+        check(
+            Dialect::AnthropicMessages,
+            &anthropic(marker),
+            (true, false),
+        );
     }
 }

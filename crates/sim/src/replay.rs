@@ -200,11 +200,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Replays one call. Calls come in the order of their times.
-    pub fn call(
-        &mut self,
-        call: &Call<'_>,
-        sizes: &mut dyn Sizes,
-    ) -> Result<Outcome, ReplayError> {
+    pub fn call(&mut self, call: &Call<'_>, sizes: &mut dyn Sizes) -> Result<Outcome, ReplayError> {
         self.sums.calls += 1;
         let nth = self.sums.calls;
         let read = |source| ReplayError::Read { call: nth, source };
@@ -235,8 +231,15 @@ impl<'a> Replay<'a> {
                 };
                 self.serve(call, untouched, &policy, decision)
             }
-            Input::Shape { prompt, sizes, rest } => {
-                let untouched = Sent { rest: *rest, ..Sent::of(1, prompt, sizes) };
+            Input::Shape {
+                prompt,
+                sizes,
+                rest,
+            } => {
+                let untouched = Sent {
+                    rest: *rest,
+                    ..Sent::of(1, prompt, sizes)
+                };
                 let known = Some((sizes.as_slice(), *rest));
                 let decision = self.decide(call, prompt, &ClientCache::default(), &[], known);
                 let policy = decision.as_ref().map_or_else(
@@ -299,11 +302,14 @@ impl<'a> Replay<'a> {
     ) -> Result<Outcome, ReplayError> {
         let sent_at = self.sent_at(call.at, decision.as_ref());
         let first_token_at = sent_at.after(FIRST_TOKEN_MS);
-        let plain = self.untouched.serve(&untouched, call.at, call.at.after(FIRST_TOKEN_MS));
+        let plain = self
+            .untouched
+            .serve(&untouched, call.at, call.at.after(FIRST_TOKEN_MS));
         let split = self.policy.serve(policy, sent_at, first_token_at);
         if let Some(decision) = &decision {
             self.memory.began(&decision.ticket, first_token_at);
-            self.memory.settled(&decision.ticket, split.input(), split.read);
+            self.memory
+                .settled(&decision.ticket, split.input(), split.read);
             if let Lead::First(chain) = decision.lead {
                 self.began.insert(chain, first_token_at);
             }
@@ -319,7 +325,9 @@ impl<'a> Replay<'a> {
             let sum = self.sums.levers.entry(*lever).or_default();
             *sum = *sum + *saved;
         }
-        let session = decision.as_ref().map_or("all", |decision| decision.session.as_str());
+        let session = decision
+            .as_ref()
+            .map_or("all", |decision| decision.session.as_str());
         let task = self.task(call.task.unwrap_or(session));
         task.calls += 1;
         task.untouched = task.untouched + untouched_cost;
@@ -339,7 +347,10 @@ impl<'a> Replay<'a> {
     fn task(&mut self, id: &str) -> &mut TaskSum {
         let tasks = &mut self.sums.tasks;
         let index = *self.tasks.entry(id.to_owned()).or_insert_with(|| {
-            tasks.push(TaskSum { id: id.to_owned(), ..TaskSum::default() });
+            tasks.push(TaskSum {
+                id: id.to_owned(),
+                ..TaskSum::default()
+            });
             tasks.len() - 1
         });
         &mut tasks[index]
@@ -364,7 +375,8 @@ impl<'a> Replay<'a> {
 
     /// Closes the replay: prices the ideal cache, which needs to know all calls.
     pub fn finish(mut self) -> Result<Sums, ReplayError> {
-        let (sent, outputs): (Vec<Sent>, Vec<Tokens>) = std::mem::take(&mut self.sent).into_iter().unzip();
+        let (sent, outputs): (Vec<Sent>, Vec<Tokens>) =
+            std::mem::take(&mut self.sent).into_iter().unzip();
         for (ideal, output) in ideal::splits(&self.terms, &sent).into_iter().zip(outputs) {
             let add = |sum: &mut Sum, split: InputSplit| {
                 let usage = split.usage(output);
@@ -422,7 +434,11 @@ fn shaped(sent: Sent, untouched: &Sent, decision: &Decision) -> Sent {
     Sent {
         rest: untouched.rest,
         automatic: untouched.automatic,
-        mode: if decision.mode == Mode::Explicit { Mode::Explicit } else { untouched.mode },
+        mode: if decision.mode == Mode::Explicit {
+            Mode::Explicit
+        } else {
+            untouched.mode
+        },
         key: untouched.key.or(decision.cache_key.as_deref().map(number)),
         ..sent
     }

@@ -49,7 +49,9 @@ impl Shadow {
     ///
     /// To be called when a call is over, in any order; `at` says when it was sent.
     pub fn observe(&mut self, seen: &Seen<'_>) -> Usage {
-        let Terms { family, minimum, .. } = *seen.terms;
+        let Terms {
+            family, minimum, ..
+        } = *seen.terms;
         let place = seen.untouched.place;
         if self.places.len() >= PLACES_MAX && !self.places.contains_key(&place) {
             return seen.actual.clone();
@@ -58,15 +60,30 @@ impl Shadow {
             untouched: ProviderCache::new(family, minimum),
             sent: ProviderCache::new(family, minimum),
         });
-        let untouched = worlds.untouched.serve(seen.untouched, seen.at, seen.first_token_at);
+        let untouched = worlds
+            .untouched
+            .serve(seen.untouched, seen.at, seen.first_token_at);
         let sent = worlds.sent.serve(seen.sent, seen.at, seen.first_token_at);
         if untouched == sent {
             return seen.actual.clone();
         }
-        let Usage { uncached, cache_read, cache_write, .. } = seen.actual;
-        let InputSplit { uncached, read, written } =
-            untouched.scaled_to(*uncached + *cache_read + cache_write.total());
-        Usage { uncached, cache_read: read, cache_write: written, ..seen.actual.clone() }
+        let Usage {
+            uncached,
+            cache_read,
+            cache_write,
+            ..
+        } = seen.actual;
+        let InputSplit {
+            uncached,
+            read,
+            written,
+        } = untouched.scaled_to(*uncached + *cache_read + cache_write.total());
+        Usage {
+            uncached,
+            cache_read: read,
+            cache_write: written,
+            ..seen.actual.clone()
+        }
     }
 }
 
@@ -82,8 +99,16 @@ mod tests {
     use crate::cache::{Piece, Sent};
 
     fn sent(marker: Option<Ttl>) -> Sent {
-        let piece = Piece { chain: Chain(1), tokens: Tokens(2_000), position: 0, marker };
-        Sent { pieces: vec![piece], ..Sent::default() }
+        let piece = Piece {
+            chain: Chain(1),
+            tokens: Tokens(2_000),
+            position: 0,
+            marker,
+        };
+        Sent {
+            pieces: vec![piece],
+            ..Sent::default()
+        }
     }
 
     /// The counterfactual of the last of some calls, marked by us or not.
@@ -96,7 +121,10 @@ mod tests {
         let usage = |(uncached, read, written): (u64, u64, u64)| Usage {
             uncached: Tokens(uncached),
             cache_read: Tokens(read),
-            cache_write: CacheWrites { minutes_5: Tokens(written), ..CacheWrites::default() },
+            cache_write: CacheWrites {
+                minutes_5: Tokens(written),
+                ..CacheWrites::default()
+            },
             output: Tokens(9),
             ..Usage::default()
         };

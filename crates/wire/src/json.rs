@@ -116,34 +116,62 @@ impl<'b> Tape<'b> {
 
     /// The outermost value.
     pub fn root(&self) -> Node<'_> {
-        let entry = self.entries.first().copied().unwrap_or(Entry::NOTHING);
         Node {
-            text: self.text,
-            entries: &self.entries,
+            tape: self,
             index: 0,
-            entry,
         }
     }
+
+    #[inline]
+    fn entry(&self, index: usize) -> Entry {
+        self.entries.get(index).copied().unwrap_or(Entry::NOTHING)
+    }
+
+    /// The bytes of an entry.
+    #[inline]
+    fn raw(&self, entry: Entry) -> &str {
+        let span = entry.start as usize..entry.end as usize;
+        self.text.get(span).unwrap_or_default()
+    }
+
+    /// Whether an entry that names a member has this name.
+    #[inline]
+    fn is_name(&self, entry: Entry, name: &str) -> bool {
+        if entry.shape == Shape::Escaped {
+            return unescape(inner(self.raw(entry))) == name;
+        }
+        // Most names differ in length already, which costs no look at the text.
+        (entry.end - entry.start) as usize == name.len() + 2 && inner(self.raw(entry)) == name
+    }
+}
+
+/// A string without its quotes.
+#[inline]
+fn inner(raw: &str) -> &str {
+    raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default()
 }
 
 /// A value of the tape.
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'t> {
-    text: &'t str,
-    entries: &'t [Entry],
+    tape: &'t Tape<'t>,
     index: usize,
-    entry: Entry,
 }
 
 impl<'t> Node<'t> {
+    #[inline]
+    fn entry(&self) -> Entry {
+        self.tape.entry(self.index)
+    }
+
     /// What kind of value it is.
     pub fn shape(&self) -> Shape {
-        self.entry.shape
+        self.entry().shape
     }
 
     /// The kind in words, for messages: `a string`, `null`, …
     pub fn shape_name(&self) -> &'static str {
-        match self.entry.shape {
+        match self.entry().shape {
             Shape::Null => "null",
             Shape::True | Shape::False => "a boolean",
             Shape::Number => "a number",
@@ -155,40 +183,40 @@ impl<'t> Node<'t> {
 
     /// The bytes of the body that it was read from, quotes or brackets included.
     pub fn span(&self) -> Range<usize> {
-        self.entry.start as usize..self.entry.end as usize
+        let entry = self.entry();
+        entry.start as usize..entry.end as usize
     }
 
     /// Those bytes.
     pub fn raw(&self) -> &'t str {
-        self.text.get(self.span()).unwrap_or_default()
+        self.tape.raw(self.entry())
     }
 
     /// Whether it is `null`.
     pub fn is_null(&self) -> bool {
-        self.entry.shape == Shape::Null
+        self.entry().shape == Shape::Null
     }
 
     /// Whether it is a string.
     pub fn is_string(&self) -> bool {
-        matches!(self.entry.shape, Shape::Plain | Shape::Escaped)
+        matches!(self.entry().shape, Shape::Plain | Shape::Escaped)
     }
 
     /// Whether it is an array.
     pub fn is_array(&self) -> bool {
-        self.entry.shape == Shape::Array
+        self.entry().shape == Shape::Array
     }
 
     /// Whether it is an object.
     pub fn is_object(&self) -> bool {
-        self.entry.shape == Shape::Object
+        self.entry().shape == Shape::Object
     }
 
     /// The value of a string; borrowed unless it holds escapes. Half a surrogate pair, which JSON
     /// allows and Rust does not, reads as U+FFFD.
     pub fn as_str(&self) -> Option<Cow<'t, str>> {
-        let raw = self.raw();
-        let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
-        match self.entry.shape {
+        let inner = inner(self.raw());
+        match self.entry().shape {
             Shape::Plain => Some(Cow::Borrowed(inner)),
             Shape::Escaped => Some(Cow::Owned(unescape(inner))),
             Shape::Null
@@ -211,7 +239,7 @@ impl<'t> Node<'t> {
 
     /// The value of a whole number that is not negative; `12.0` is one.
     pub fn as_u64(&self) -> Option<u64> {
-        if self.entry.shape != Shape::Number {
+        if self.entry().shape != Shape::Number {
             return None;
         }
         let raw = self.raw();
@@ -228,7 +256,7 @@ impl<'t> Node<'t> {
         Items {
             node: *self,
             at: self.first_child(Shape::Array),
-            end: self.entry.next as usize,
+            end: self.entry().next as usize,
         }
     }
 
@@ -237,34 +265,33 @@ impl<'t> Node<'t> {
         Members {
             node: *self,
             at: self.first_child(Shape::Object),
-            end: self.entry.next as usize,
+            end: self.entry().next as usize,
         }
     }
 
     /// The member of that name; of several, the last, as most parsers read it.
     pub fn get(&self, key: &str) -> Option<Node<'t>> {
-        self.members()
-            .filter(|(name, _)| name.is(key))
-            .last()
-            .map(|(_, value)| value)
+        let (tape, end) = (self.tape, self.entry().next as usize);
+        let mut name_at = self.first_child(Shape::Object);
+        let mut found = None;
+        while name_at < end {
+            let index = name_at + 1;
+            if tape.is_name(tape.entry(name_at), key) {
+                found = Some(Node { tape, index });
+            }
+            // Never backwards, so that even a damaged tape ends.
+            name_at = (tape.entry(index).next as usize).max(index + 1);
+        }
+        found
     }
 
     fn first_child(&self, container: Shape) -> usize {
-        if self.entry.shape == container {
+        let entry = self.entry();
+        if entry.shape == container {
             self.index + 1
         } else {
-            self.entry.next as usize
+            entry.next as usize
         }
-    }
-
-    fn at(&self, index: usize) -> Option<Node<'t>> {
-        let entry = *self.entries.get(index)?;
-        Some(Node {
-            text: self.text,
-            entries: self.entries,
-            index,
-            entry,
-        })
     }
 }
 
@@ -275,8 +302,7 @@ pub struct Key<'t>(Node<'t>);
 impl<'t> Key<'t> {
     /// The bytes between the quotes.
     pub fn raw(&self) -> &'t str {
-        let raw = self.0.raw();
-        raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default()
+        inner(self.0.raw())
     }
 
     /// The name with escapes read.
@@ -285,12 +311,9 @@ impl<'t> Key<'t> {
     }
 
     /// Whether this is its name.
+    #[inline]
     pub fn is(&self, name: &str) -> bool {
-        if self.0.entry.shape == Shape::Escaped {
-            self.name() == name
-        } else {
-            self.raw() == name
-        }
+        self.0.tape.is_name(self.0.entry(), name)
     }
 
     /// The bytes of the body, quotes included.
@@ -314,8 +337,11 @@ impl<'t> Iterator for Items<'t> {
         if self.at >= self.end {
             return None;
         }
-        let item = self.node.at(self.at)?;
-        self.at = item.entry.next as usize;
+        let item = Node {
+            tape: self.node.tape,
+            index: self.at,
+        };
+        self.at = item.entry().next as usize;
         Some(item)
     }
 }
@@ -335,9 +361,10 @@ impl<'t> Iterator for Members<'t> {
         if self.at >= self.end {
             return None;
         }
-        let key = self.node.at(self.at)?;
-        let value = self.node.at(self.at + 1)?;
-        self.at = value.entry.next as usize;
+        let tape = self.node.tape;
+        let at = |index| Node { tape, index };
+        let (key, value) = (at(self.at), at(self.at + 1));
+        self.at = value.entry().next as usize;
         Some((Key(key), value))
     }
 }

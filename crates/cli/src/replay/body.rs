@@ -26,10 +26,19 @@ pub(super) fn render(dialect: Dialect, message: &Value) -> Rendered {
     let role = message["role"].as_str().unwrap_or("user").to_owned();
     let text = text_of(&message["content"]);
     match dialect {
-        Dialect::OpenAiChat => Rendered { role, json: message.to_string(), ..Rendered::default() },
+        Dialect::OpenAiChat => Rendered {
+            role,
+            json: message.to_string(),
+            ..Rendered::default()
+        },
         Dialect::AnthropicMessages => {
             let (json, bare) = blocks(&role, &text, message);
-            Rendered { role, text, json, bare }
+            Rendered {
+                role,
+                text,
+                json,
+                bare,
+            }
         }
     }
 }
@@ -37,17 +46,26 @@ pub(super) fn render(dialect: Dialect, message: &Value) -> Rendered {
 fn text_of(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().filter_map(|item| item["text"].as_str()).collect(),
+        Value::Array(items) => items
+            .iter()
+            .filter_map(|item| item["text"].as_str())
+            .collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => String::new(),
     }
 }
 
 /// The content blocks of one message, without brackets; or one bare string.
 fn blocks(role: &str, text: &str, message: &Value) -> (String, bool) {
-    let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let calls = message["tool_calls"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if role == "tool" {
         let id = &message["tool_call_id"];
-        return (json!({"type": "tool_result", "tool_use_id": id, "content": text}).to_string(), false);
+        return (
+            json!({"type": "tool_result", "tool_use_id": id, "content": text}).to_string(),
+            false,
+        );
     }
     if calls.is_empty() {
         return (Value::from(text).to_string(), true);
@@ -60,7 +78,14 @@ fn blocks(role: &str, text: &str, message: &Value) -> (String, bool) {
         json!({"type": "tool_use", "id": call["id"], "name": function["name"], "input": input})
             .to_string()
     });
-    (spoken.into_iter().chain(called).collect::<Vec<_>>().join(","), false)
+    (
+        spoken
+            .into_iter()
+            .chain(called)
+            .collect::<Vec<_>>()
+            .join(","),
+        false,
+    )
 }
 
 /// Tool definitions as a dialect writes them, brackets included; none if there are none.
@@ -94,7 +119,10 @@ pub(super) fn body(
     match dialect {
         Dialect::OpenAiChat => {
             let messages: Vec<&str> = messages.iter().map(|it| it.json.as_str()).collect();
-            format!(r#"{{"model":"{model}"{tools},"messages":[{}]}}"#, messages.join(","))
+            format!(
+                r#"{{"model":"{model}"{tools},"messages":[{}]}}"#,
+                messages.join(",")
+            )
         }
         Dialect::AnthropicMessages => {
             let leading = messages.iter().take_while(|it| it.role == "system").count();
@@ -126,10 +154,17 @@ fn anthropic_messages(messages: &[&Rendered]) -> String {
         };
         let (same, next) = rest.split_at(joined + 1);
         rest = next;
-        let role = if first.role == "assistant" { "assistant" } else { "user" };
+        let role = if first.role == "assistant" {
+            "assistant"
+        } else {
+            "user"
+        };
         let blocks: Vec<&str> = same.iter().map(|it| it.json.as_str()).collect();
-        let content =
-            if first.bare { blocks.join(",") } else { format!("[{}]", blocks.join(",")) };
+        let content = if first.bare {
+            blocks.join(",")
+        } else {
+            format!("[{}]", blocks.join(","))
+        };
         written.push(format!(r#"{{"role":"{role}","content":{content}}}"#));
     }
     written.join(",")
@@ -159,7 +194,10 @@ mod tests {
             "name": "add", "description": "Adds.", "parameters": {"type": "object"}
         }});
         for dialect in Dialect::ALL {
-            let rendered: Vec<_> = messages.iter().map(|message| render(dialect, message)).collect();
+            let rendered: Vec<_> = messages
+                .iter()
+                .map(|message| render(dialect, message))
+                .collect();
             let rendered: Vec<_> = rendered.iter().collect();
             let tools = tools(dialect, std::slice::from_ref(&schema));
             let whole = body(dialect, "m", tools.as_deref(), &rendered);

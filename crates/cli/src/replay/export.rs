@@ -18,7 +18,10 @@ struct Line {
 
 /// Adds one line.
 pub(super) fn add(line: &str, booked: &mut Booked) -> anyhow::Result<()> {
-    let Line { cost_pico_usd, untouched_pico_usd } = serde_json::from_str(line)?;
+    let Line {
+        cost_pico_usd,
+        untouched_pico_usd,
+    } = serde_json::from_str(line)?;
     match (cost_pico_usd, untouched_pico_usd) {
         (Some(cost), Some(untouched)) => {
             booked.calls += 1;

@@ -125,7 +125,9 @@ pub fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<(
     let model = book.find_any(name).with_context(|| {
         format!("the price book has no model `{name}`; `tokenwise price` lists those it has")
     })?;
-    let priced_at = book.provider(&model.provider).map(|seller| seller.dated.start());
+    let priced_at = book
+        .provider(&model.provider)
+        .map(|seller| seller.dated.start());
     let priced_at = priced_at.context("a model's provider has a price file")?;
     let switch = switch(arguments)?;
     let mut player = Player {
@@ -142,12 +144,23 @@ pub fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<(
         play_file(file, &mut player, &mut booked)
             .with_context(|| format!("cannot replay {}", file.display()))?;
     }
-    let Player { replay, recorded, rows, .. } = player;
+    let Player {
+        replay,
+        recorded,
+        rows,
+        ..
+    } = player;
     let sums = replay.finish()?;
     if rows != (sums.untouched.cost, sums.policy.cost) {
         bail!("the totals do not equal the sums of the rows; please report this");
     }
-    let replayed = Replayed { model, prices: book.version(), sums, recorded, booked };
+    let replayed = Replayed {
+        model,
+        prices: book.version(),
+        sums,
+        recorded,
+        booked,
+    };
     if arguments.json {
         report::json(&replayed, out)
     } else {
@@ -156,7 +169,9 @@ pub fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<(
 }
 
 fn switch(arguments: &ReplayArguments) -> anyhow::Result<Switch> {
-    let Some(path) = &arguments.policy else { return Ok(Switch::On) };
+    let Some(path) = &arguments.policy else {
+        return Ok(Switch::On);
+    };
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
     let file: PolicyFile = toml::from_str(&text).with_context(|| format!("cannot use {shown}"))?;
@@ -171,11 +186,17 @@ fn play_file(
     player: &mut Player<'_>,
     booked: &mut Booked,
 ) -> anyhow::Result<()> {
-    let length = std::fs::metadata(path).map(|file| file.len()).unwrap_or_default();
+    let length = std::fs::metadata(path)
+        .map(|file| file.len())
+        .unwrap_or_default();
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} % {eta}")?;
     bar.set_style(style);
-    bar.set_message(path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+    bar.set_message(
+        path.file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+    );
     let source = Source::open(path, &bar)?;
     let format = source.format;
     let schemas = match format {

@@ -26,7 +26,12 @@ struct Line {
 
 /// Plays one line.
 pub(super) fn play(line: &str, begin: Moment, player: &mut Player<'_>) -> anyhow::Result<()> {
-    let Line { timestamp, input_length, output_length, hash_ids } = serde_json::from_str(line)?;
+    let Line {
+        timestamp,
+        input_length,
+        output_length,
+        hash_ids,
+    } = serde_json::from_str(line)?;
     let full = usize::try_from(input_length / BLOCK)?.min(hash_ids.len());
     let blocks = hash_ids.get(..full).unwrap_or_default();
     let segments = (0..).zip(blocks).map(|(index, hash)| Segment {
@@ -41,14 +46,20 @@ pub(super) fn play(line: &str, begin: Moment, player: &mut Player<'_>) -> anyhow
         marker: None,
         slot: Slot::Member { at: 0 },
     });
-    let prompt = Prompt { segments: segments.collect() };
+    let prompt = Prompt {
+        segments: segments.collect(),
+    };
     let sizes = vec![Tokens(BLOCK); full];
     let rest = Tokens(input_length - BLOCK * u64::try_from(full)?);
     player.clock = player.clock.max(begin.after(timestamp));
     player.play(&Call {
         task: None,
         at: player.clock,
-        input: Input::Shape { prompt, sizes, rest },
+        input: Input::Shape {
+            prompt,
+            sizes,
+            rest,
+        },
         output: Tokens(output_length),
         session: None,
     })

@@ -60,7 +60,10 @@ impl<'a> Tasks<'a> {
         let (long, short): (Vec<_>, Vec<_>) = dearer.partition(|task| is_long(task));
         Self {
             count: tasks.len(),
-            succeeded: tasks.iter().filter(|task| success.get(task.id.as_str()) == Some(&true)).count(),
+            succeeded: tasks
+                .iter()
+                .filter(|task| success.get(task.id.as_str()) == Some(&true))
+                .count(),
             worst: worst(&|_| true),
             worst_long: worst(&is_long),
             short_dearer: short.len(),
@@ -120,7 +123,10 @@ fn tokens(sum: &Sum) -> Value {
     classes.insert("uncached".into(), sum.input.uncached.0.into());
     classes.insert("cache_read".into(), sum.input.read.0.into());
     for ttl in Ttl::ALL {
-        classes.insert(format!("cache_write_{}", ttl.name()), sum.input.written.of(ttl).0.into());
+        classes.insert(
+            format!("cache_write_{}", ttl.name()),
+            sum.input.written.of(ttl).0.into(),
+        );
     }
     classes.insert("output".into(), sum.output.0.into());
     Value::Object(classes)
@@ -155,12 +161,18 @@ pub(super) fn table(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Res
         ]
     });
     let figures = ["uncached", "read", "written", "output", "cost", "saved"];
-    let heads: Vec<(&str, Set)> =
-        [("", Set::Left)].into_iter().chain(figures.map(|head| (head, Set::Right))).collect();
+    let heads: Vec<(&str, Set)> = [("", Set::Left)]
+        .into_iter()
+        .chain(figures.map(|head| (head, Set::Right)))
+        .collect();
     write!(out, "{}", laid_out(&heads, &rows))?;
     let reached = quotient(untouched - sums.policy.cost, untouched - sums.ideal.cost);
     if let Some(reached) = reached {
-        writeln!(out, "\n{:.2} % of what an ideal prefix cache saves", reached * 100.0)?;
+        writeln!(
+            out,
+            "\n{:.2} % of what an ideal prefix cache saves",
+            reached * 100.0
+        )?;
     }
     for (lever, saved) in &sums.levers {
         writeln!(out, "lever {}: {saved} saved", lever.name())?;
@@ -178,14 +190,27 @@ fn task_lines(
         Ok(count) if count > 0 => PicoUsd(cost.0 / count).to_string(),
         _ => "-".to_owned(),
     };
-    writeln!(out, "per task: {} -> {}", per(untouched, tasks.count), per(policy, tasks.count))?;
+    writeln!(
+        out,
+        "per task: {} -> {}",
+        per(untouched, tasks.count),
+        per(policy, tasks.count)
+    )?;
     if tasks.succeeded > 0 {
         let [before, after] = [untouched, policy].map(|cost| per(cost, tasks.succeeded));
-        writeln!(out, "per successful task ({}): {before} -> {after}", tasks.succeeded)?;
+        writeln!(
+            out,
+            "per successful task ({}): {before} -> {after}",
+            tasks.succeeded
+        )?;
     }
     if let Some(worst) = tasks.worst_long {
         let ratio = ratio(worst) * 100.0;
-        writeln!(out, "worst task of {LONG_TASK_CALLS} calls or more: {} at {ratio:.1} % of untouched", worst.id)?;
+        writeln!(
+            out,
+            "worst task of {LONG_TASK_CALLS} calls or more: {} at {ratio:.1} % of untouched",
+            worst.id
+        )?;
     }
     if tasks.short_dearer > 0 {
         writeln!(

@@ -43,5 +43,9 @@ fn dialect_of(body: &[u8]) -> anyhow::Result<Dialect> {
         || value.get("anthropic_version").is_some()
         || tool.get("input_schema").is_some()
         || named.contains("claude") && value.get("max_tokens").is_some();
-    Ok(if is_anthropic { Dialect::AnthropicMessages } else { Dialect::OpenAiChat })
+    Ok(if is_anthropic {
+        Dialect::AnthropicMessages
+    } else {
+        Dialect::OpenAiChat
+    })
 }

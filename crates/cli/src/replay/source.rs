@@ -65,7 +65,8 @@ impl Source {
         let mut file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
         let mut magic = Vec::new();
         let head = &mut file.by_ref().take(2);
-        head.read_to_end(&mut magic).with_context(|| format!("cannot read {shown}"))?;
+        head.read_to_end(&mut magic)
+            .with_context(|| format!("cannot read {shown}"))?;
         let is_gzip = magic == GZIP_MAGIC;
         let whole = BufReader::new(bar.wrap_read(std::io::Cursor::new(magic).chain(file)));
         let reader: Box<dyn BufRead> = if is_gzip {
@@ -86,7 +87,11 @@ impl Source {
             }
         };
         let format = Format::of(&first).with_context(|| format!("cannot replay {shown}"))?;
-        Ok(Self { format, first: Some(first), lines })
+        Ok(Self {
+            format,
+            first: Some(first),
+            lines,
+        })
     }
 }
 
@@ -97,7 +102,8 @@ impl Iterator for Source {
         if let Some(first) = self.first.take() {
             return Some(Ok(first));
         }
-        self.lines.find(|line| line.as_ref().map_or(true, |line| !line.trim().is_empty()))
+        self.lines
+            .find(|line| line.as_ref().map_or(true, |line| !line.trim().is_empty()))
     }
 }
 
@@ -111,9 +117,15 @@ mod tests {
 
     #[test]
     fn formats_are_told_apart() {
-        check(r#"{"id":"a","messages":[],"steps":[]}"#, Some(Format::Trajectories));
+        check(
+            r#"{"id":"a","messages":[],"steps":[]}"#,
+            Some(Format::Trajectories),
+        );
         check(r#"{"model":"m","messages":[]}"#, Some(Format::Requests));
-        check(r#"{"timestamp":0,"input_length":9,"hash_ids":[]}"#, Some(Format::Blocks));
+        check(
+            r#"{"timestamp":0,"input_length":9,"hash_ids":[]}"#,
+            Some(Format::Blocks),
+        );
         check(r#"{"call":"call_1","legs":[]}"#, Some(Format::Export));
         check(r#"{"prompt":"hi"}"#, None);
         check("hello", None);

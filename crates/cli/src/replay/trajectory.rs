@@ -50,7 +50,8 @@ pub(super) fn tool_schemas(path: &Path) -> anyhow::Result<HashMap<String, Vec<Va
         let file = folder.join(TOOLS_FILE);
         if file.is_file() {
             let shown = file.display();
-            let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {shown}"))?;
+            let text =
+                std::fs::read_to_string(&file).with_context(|| format!("cannot read {shown}"))?;
             return serde_json::from_str(&text).with_context(|| format!("cannot read {shown}"));
         }
     }
@@ -67,29 +68,49 @@ pub(super) fn play(
     let dialect = player.dialect;
     let schemas = trajectory.tools.as_ref().and_then(|name| schemas.get(name));
     let tools = schemas.and_then(|schemas| body::tools(dialect, schemas));
-    let rendered: Vec<Rendered> =
-        trajectory.messages.iter().map(|message| body::render(dialect, message)).collect();
+    let rendered: Vec<Rendered> = trajectory
+        .messages
+        .iter()
+        .map(|message| body::render(dialect, message))
+        .collect();
     let mut last_ts: Option<f64> = None;
     for (index, step) in trajectory.steps.iter().enumerate() {
         if index > 0 {
-            let pause = step.ts.zip(last_ts).map_or(STEP_MS, |(ts, last)| millis(ts - last));
+            let pause = step
+                .ts
+                .zip(last_ts)
+                .map_or(STEP_MS, |(ts, last)| millis(ts - last));
             player.clock = player.clock.after(pause);
         }
         last_ts = step.ts.or(last_ts);
-        let sent = step.ctx.iter().flat_map(|(from, to)| rendered.get(*from..*to).unwrap_or_default());
-        let bytes = body::body(dialect, player.model, tools.as_deref(), &sent.collect::<Vec<_>>());
+        let sent = step
+            .ctx
+            .iter()
+            .flat_map(|(from, to)| rendered.get(*from..*to).unwrap_or_default());
+        let bytes = body::body(
+            dialect,
+            player.model,
+            tools.as_deref(),
+            &sent.collect::<Vec<_>>(),
+        );
         let reply = step.reply.and_then(|reply| trajectory.messages.get(reply));
         let call = Call {
             task: Some(&trajectory.id),
             at: player.clock,
-            input: Input::Body { dialect, bytes: bytes.as_bytes() },
+            input: Input::Body {
+                dialect,
+                bytes: bytes.as_bytes(),
+            },
             output: Tokens(reply.map_or(0, reply_tokens)),
             session: None,
         };
         player.play(&call)?;
     }
     player.clock = player.clock.after(STEP_MS);
-    player.recorded.push(Recorded { id: trajectory.id, success: trajectory.success });
+    player.recorded.push(Recorded {
+        id: trajectory.id,
+        success: trajectory.success,
+    });
     Ok(())
 }
 
@@ -102,7 +123,10 @@ fn millis(seconds: f64) -> u64 {
 /// Tokens of a recorded answer: its text and its calls.
 fn reply_tokens(reply: &Value) -> u64 {
     let text = reply["content"].as_str().map_or(0, O200k::count);
-    let calls = reply["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let calls = reply["tool_calls"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let called = calls.iter().map(|call| {
         let part = |name: &str| call["function"][name].as_str().map_or(0, O200k::count);
         part("name") + part("arguments")

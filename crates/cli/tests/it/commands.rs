@@ -3,7 +3,7 @@
 //! **Invariant**: errors are one line with the exit code of their kind (test
 //! `failures_say_what_to_do`).
 
-use crate::home::Home;
+use crate::home::{Home, PLANTED, text};
 
 #[test]
 fn check_shows_no_secret() {
@@ -33,6 +33,40 @@ fn check_shows_no_secret() {
             .starts_with("# Configuration reference")
     );
     assert!(home.prints(&["check", "--providers"]).contains("anthropic"));
+}
+
+#[test]
+fn examples_are_configurations() {
+    let home = Home::new();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut names: Vec<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "coding-agent.toml",
+            "local.toml",
+            "minimal.toml",
+            "team.toml"
+        ]
+    );
+    for name in names {
+        let file = folder.join(&name);
+        let mut check = home.command(&["check", file.to_str().unwrap()]);
+        for variable in ["ANTHROPIC_API_KEY", "DEEPSEEK_API_KEY", "VLLM_API_KEY"] {
+            check.env(variable, PLANTED);
+        }
+        let output = check.output().unwrap();
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        let shown = text(&output.stdout);
+        assert!(
+            shown.contains("valid") && !shown.contains(PLANTED),
+            "{name}: {shown}"
+        );
+    }
 }
 
 #[test]

@@ -22,7 +22,10 @@ pub struct Anthropic {
 impl Anthropic {
     /// An empty cache, for a model that keeps prefixes of at least `minimum`.
     pub fn new(minimum: Tokens) -> Self {
-        Self { minimum, entries: Entries::default() }
+        Self {
+            minimum,
+            entries: Entries::default(),
+        }
     }
 
     /// The deepest piece that can be read: on a breakpoint or within its lookback.
@@ -55,11 +58,18 @@ impl Cache for Anthropic {
 
         let read_through = self.readable(sent, &marks, at);
         let read = read_through.map_or(0, tokens);
-        let mut split = InputSplit { read: Tokens(read), ..InputSplit::default() };
+        let mut split = InputSplit {
+            read: Tokens(read),
+            ..InputSplit::default()
+        };
         // What stands before a longer-lived breakpoint is written for the longer time.
         let mut paid = read;
         for ttl in [Ttl::Hour1, Ttl::Minutes5] {
-            let reach = marks.iter().filter(|mark| mark.1 == ttl).map(|mark| tokens(mark.0)).max();
+            let reach = marks
+                .iter()
+                .filter(|mark| mark.1 == ttl)
+                .map(|mark| tokens(mark.0))
+                .max();
             let reach = reach.unwrap_or(0).max(paid);
             *split.written.of_mut(ttl) = Tokens(reach - paid);
             paid = reach;
@@ -71,9 +81,15 @@ impl Cache for Anthropic {
             self.entries.refresh(sent.place, piece.chain, at);
         }
         for (index, ttl) in marks {
-            let Some(piece) = sent.pieces.get(index) else { continue };
+            let Some(piece) = sent.pieces.get(index) else {
+                continue;
+            };
             let lifetime_ms = ttl.millis();
-            let entry = Entry { ready: first_token_at, until: at.after(lifetime_ms), lifetime_ms };
+            let entry = Entry {
+                ready: first_token_at,
+                until: at.after(lifetime_ms),
+                lifetime_ms,
+            };
             if tokens(index) > read {
                 self.entries.keep(sent.place, piece.chain, at, entry);
             } else {
@@ -104,7 +120,10 @@ mod tests {
             position,
             marker: *marker,
         };
-        Sent { pieces: (0..).zip(markers).map(piece).collect(), ..Sent::default() }
+        Sent {
+            pieces: (0..).zip(markers).map(piece).collect(),
+            ..Sent::default()
+        }
     }
 
     /// Requests as (seconds, markers), and what the last one reads, writes for 5 m, for 1 h.
@@ -115,7 +134,11 @@ mod tests {
             let (sent, at) = (sent(markers), Moment(seconds * 1_000));
             let split = cache.serve(&sent, at, at.after(2_000));
             assert_eq!(split.input(), sent.input());
-            last = (split.read.0, split.written.minutes_5.0, split.written.hour_1.0);
+            last = (
+                split.read.0,
+                split.written.minutes_5.0,
+                split.written.hour_1.0,
+            );
         }
         assert_eq!(last, expect, "{requests:?}");
     }
@@ -128,11 +151,20 @@ mod tests {
         check(&[(0, &[None, M]), (1, &[None, M, M])], (0, 3_000, 0)); // not begun to answer
         check(&[(0, &[None, M]), (2, &[None, M, M])], (2_000, 1_000, 0));
         check(&[(0, &[None, M]), (2, &[None, None, M])], (2_000, 1_000, 0));
-        check(&[(0, &[None, M]), (300, &[None, None, M])], (2_000, 1_000, 0));
+        check(
+            &[(0, &[None, M]), (300, &[None, None, M])],
+            (2_000, 1_000, 0),
+        );
         check(&[(0, &[None, M]), (301, &[None, None, M])], (0, 3_000, 0));
-        check(&[(0, &[None, M]), (299, &[None, M]), (598, &[None, M])], (2_000, 0, 0));
+        check(
+            &[(0, &[None, M]), (299, &[None, M]), (598, &[None, M])],
+            (2_000, 0, 0),
+        );
         check(&[(0, &[None, H, M])], (0, 1_000, 2_000));
-        check(&[(0, &[None, H, M]), (1_800, &[None, H, M])], (2_000, 1_000, 0));
+        check(
+            &[(0, &[None, H, M]), (1_800, &[None, H, M])],
+            (2_000, 1_000, 0),
+        );
         check(&[(0, &[None, None, M]), (2, &[None, M])], (0, 2_000, 0)); // no entry in between
     }
 

@@ -46,13 +46,22 @@ pub struct Automatic {
 impl Automatic {
     /// An empty cache.
     pub fn new(manner: Manner) -> Self {
-        Self { manner, entries: Entries::default(), routes: Routes::default() }
+        Self {
+            manner,
+            entries: Entries::default(),
+            routes: Routes::default(),
+        }
     }
 }
 
 impl Cache for Automatic {
     fn serve(&mut self, sent: &Sent, at: Moment, first_token_at: Moment) -> InputSplit {
-        let Manner { minimum, block, idle_ms, routed } = self.manner;
+        let Manner {
+            minimum,
+            block,
+            idle_ms,
+            routed,
+        } = self.manner;
         let place = match routed {
             Routed::ByKeyOrPrefix => self.routes.place(sent, at),
             Routed::Nowhere => sent.place,
@@ -65,12 +74,19 @@ impl Cache for Automatic {
         let whole = found - found % block.0.max(1);
         let read = if Tokens(whole) >= minimum { whole } else { 0 };
         for (piece, _) in pieces {
-            let entry =
-                Entry { ready: first_token_at, until: at.after(idle_ms), lifetime_ms: idle_ms };
+            let entry = Entry {
+                ready: first_token_at,
+                until: at.after(idle_ms),
+                lifetime_ms: idle_ms,
+            };
             self.entries.keep(place, piece.chain, at, entry);
         }
         let uncached = Tokens(sent.input().0 - read);
-        InputSplit { uncached, read: Tokens(read), ..InputSplit::default() }
+        InputSplit {
+            uncached,
+            read: Tokens(read),
+            ..InputSplit::default()
+        }
     }
 }
 
@@ -90,7 +106,11 @@ mod tests {
             position,
             marker: None,
         };
-        Sent { pieces: (0..).zip(sizes).map(piece).collect(), key, ..Sent::default() }
+        Sent {
+            pieces: (0..).zip(sizes).map(piece).collect(),
+            key,
+            ..Sent::default()
+        }
     }
 
     /// Requests as (seconds, sizes); what the last one reads.
@@ -110,17 +130,42 @@ mod tests {
     #[test]
     fn rules_hold() {
         let openai = CacheFamily::OpenaiAuto;
-        check(openai, 1_024, &[(0, &[1_000, 300]), (9, &[1_000, 300])], 1_280);
+        check(
+            openai,
+            1_024,
+            &[(0, &[1_000, 300]), (9, &[1_000, 300])],
+            1_280,
+        );
         check(openai, 1_024, &[(0, &[1_000, 300]), (9, &[1_000])], 0);
-        check(openai, 1_024, &[(0, &[1_000, 300]), (301, &[1_000, 300])], 0);
-        check(CacheFamily::GeminiImplicit, 4_096, &[(0, &[4_000]), (9, &[4_000, 500])], 0);
-        check(CacheFamily::GeminiImplicit, 4_096, &[(0, &[4_100]), (9, &[4_100, 500])], 4_100);
+        check(
+            openai,
+            1_024,
+            &[(0, &[1_000, 300]), (301, &[1_000, 300])],
+            0,
+        );
+        check(
+            CacheFamily::GeminiImplicit,
+            4_096,
+            &[(0, &[4_000]), (9, &[4_000, 500])],
+            0,
+        );
+        check(
+            CacheFamily::GeminiImplicit,
+            4_096,
+            &[(0, &[4_100]), (9, &[4_100, 500])],
+            4_100,
+        );
         check(CacheFamily::Xai, 128, &[(0, &[300]), (9, &[300, 50])], 256);
         check(CacheFamily::None, 0, &[(0, &[3_000]), (9, &[3_000])], 0);
         let deepseek = CacheFamily::Deepseek;
         check(deepseek, 64, &[(0, &[500]), (9, &[500, 100])], 500);
         check(deepseek, 64, &[(0, &[500, 1]), (9, &[500])], 0); // no unit ends there yet
-        check(deepseek, 64, &[(0, &[500, 1]), (9, &[500]), (18, &[500, 2])], 500);
+        check(
+            deepseek,
+            64,
+            &[(0, &[500, 1]), (9, &[500]), (18, &[500, 2])],
+            500,
+        );
     }
 
     #[test]

@@ -24,20 +24,35 @@ pub struct Deepseek {
 impl Deepseek {
     /// An empty cache.
     pub fn new(minimum: Tokens, idle_ms: u64) -> Self {
-        Self { minimum, idle_ms, units: Entries::default(), seen: Entries::default() }
+        Self {
+            minimum,
+            idle_ms,
+            units: Entries::default(),
+            seen: Entries::default(),
+        }
     }
 }
 
 impl Cache for Deepseek {
     fn serve(&mut self, sent: &Sent, at: Moment, first_token_at: Moment) -> InputSplit {
         let (place, lifetime_ms) = (sent.place, self.idle_ms);
-        let entry = Entry { ready: first_token_at, until: at.after(lifetime_ms), lifetime_ms };
+        let entry = Entry {
+            ready: first_token_at,
+            until: at.after(lifetime_ms),
+            lifetime_ms,
+        };
         let through = sent.through();
         let deepest = |held: &Entries| {
-            sent.pieces.iter().rposition(|piece| held.is_live(place, piece.chain, at))
+            sent.pieces
+                .iter()
+                .rposition(|piece| held.is_live(place, piece.chain, at))
         };
-        let read = deepest(&self.units).and_then(|index| through.get(index)).copied();
-        let read = read.filter(|tokens| Tokens(*tokens) >= self.minimum).unwrap_or(0);
+        let read = deepest(&self.units)
+            .and_then(|index| through.get(index))
+            .copied();
+        let read = read
+            .filter(|tokens| Tokens(*tokens) >= self.minimum)
+            .unwrap_or(0);
         let parted = deepest(&self.seen).and_then(|index| sent.pieces.get(index));
         for piece in parted.into_iter().chain(sent.pieces.last()) {
             self.units.keep(place, piece.chain, at, entry);
@@ -46,6 +61,10 @@ impl Cache for Deepseek {
             self.seen.keep(place, piece.chain, at, entry);
         }
         let uncached = Tokens(sent.input().0 - read);
-        InputSplit { uncached, read: Tokens(read), ..InputSplit::default() }
+        InputSplit {
+            uncached,
+            read: Tokens(read),
+            ..InputSplit::default()
+        }
     }
 }

@@ -81,7 +81,11 @@ mod tests {
         let mut entries = Entries::default();
         for at in 0..u64::from(SWEEP_EVERY) * 3 {
             let at = Moment(at);
-            let entry = Entry { ready: at, until: at.after(10), lifetime_ms: 10 };
+            let entry = Entry {
+                ready: at,
+                until: at.after(10),
+                lifetime_ms: 10,
+            };
             entries.keep(1, Chain(u128::from(at.0)), at, entry);
         }
         assert!(entries.len() <= usize::try_from(SWEEP_EVERY).unwrap_or(0) + 11);

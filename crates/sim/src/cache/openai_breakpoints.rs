@@ -23,7 +23,11 @@ pub struct OpenaiBreakpoints {
 impl OpenaiBreakpoints {
     /// An empty cache, for a model that keeps prefixes of at least `minimum`.
     pub fn new(minimum: Tokens) -> Self {
-        Self { minimum, entries: Entries::default(), routes: Routes::default() }
+        Self {
+            minimum,
+            entries: Entries::default(),
+            routes: Routes::default(),
+        }
     }
 }
 
@@ -33,7 +37,11 @@ impl Cache for OpenaiBreakpoints {
         let through = sent.through();
         let tokens = |index: usize| through.get(index).copied().unwrap_or_default();
         let implicit = match sent.mode {
-            Mode::Default => sent.pieces.len().checked_sub(1).map(|last| (last, Ttl::Minutes30)),
+            Mode::Default => sent
+                .pieces
+                .len()
+                .checked_sub(1)
+                .map(|last| (last, Ttl::Minutes30)),
             Mode::Explicit => None,
         };
         let marked = sent.pieces.iter().enumerate();
@@ -47,12 +55,21 @@ impl Cache for OpenaiBreakpoints {
         };
 
         let within = sent.pieces.get(..=deepest).unwrap_or_default();
-        let found = within.iter().rposition(|piece| self.entries.is_live(place, piece.chain, at));
+        let found = within
+            .iter()
+            .rposition(|piece| self.entries.is_live(place, piece.chain, at));
         let read = found.map_or(0, tokens);
-        let mut split = InputSplit { read: Tokens(read), ..InputSplit::default() };
+        let mut split = InputSplit {
+            read: Tokens(read),
+            ..InputSplit::default()
+        };
         let mut paid = read;
         for ttl in [Ttl::Hours12, Ttl::Minutes30] {
-            let reach = breakpoints.iter().filter(|it| it.1 == ttl).map(|it| tokens(it.0)).max();
+            let reach = breakpoints
+                .iter()
+                .filter(|it| it.1 == ttl)
+                .map(|it| tokens(it.0))
+                .max();
             let reach = reach.unwrap_or(0).max(paid);
             *split.written.of_mut(ttl) = Tokens(reach - paid);
             paid = reach;
@@ -63,9 +80,15 @@ impl Cache for OpenaiBreakpoints {
             self.entries.refresh(place, piece.chain, at);
         }
         for (index, ttl) in breakpoints {
-            let Some(piece) = sent.pieces.get(index) else { continue };
+            let Some(piece) = sent.pieces.get(index) else {
+                continue;
+            };
             let lifetime_ms = ttl.millis();
-            let entry = Entry { ready: first_token_at, until: at.after(lifetime_ms), lifetime_ms };
+            let entry = Entry {
+                ready: first_token_at,
+                until: at.after(lifetime_ms),
+                lifetime_ms,
+            };
             self.entries.keep(place, piece.chain, at, entry);
         }
         split
@@ -98,11 +121,19 @@ mod tests {
                 marker: *marker,
             };
             let pieces = (0..).zip(*markers).map(piece).collect();
-            let sent = Sent { pieces, mode: *mode, ..Sent::default() };
+            let sent = Sent {
+                pieces,
+                mode: *mode,
+                ..Sent::default()
+            };
             let at = Moment(minutes * 60_000);
             let split = cache.serve(&sent, at, at.after(2_000));
             assert_eq!(split.input(), sent.input());
-            last = (split.read.0, split.written.minutes_30.0, split.written.hours_12.0);
+            last = (
+                split.read.0,
+                split.written.minutes_30.0,
+                split.written.hours_12.0,
+            );
         }
         assert_eq!(last, expect, "{requests:?}");
     }
@@ -115,10 +146,28 @@ mod tests {
         check(&[(0, Explicit, &[None, None])], (0, 0, 0));
         check(&[(0, Explicit, &[None, M, None])], (0, 2_000, 0));
         check(&[(0, Default, &[None, H, None])], (0, 1_000, 2_000));
-        check(&[(0, Default, &[None, None]), (1, Default, &[None; 30])], (2_000, 28_000, 0));
-        check(&[(0, Default, &[None, None]), (1, Explicit, &[None; 3])], (0, 0, 0));
-        check(&[(0, Default, &[None, None, None]), (1, Default, &[None, None])], (0, 2_000, 0));
-        check(&[(0, Default, &[None, None]), (31, Default, &[None, None])], (0, 2_000, 0));
-        check(&[(0, Explicit, &[None, H]), (300, Explicit, &[None, H])], (2_000, 0, 0));
+        check(
+            &[(0, Default, &[None, None]), (1, Default, &[None; 30])],
+            (2_000, 28_000, 0),
+        );
+        check(
+            &[(0, Default, &[None, None]), (1, Explicit, &[None; 3])],
+            (0, 0, 0),
+        );
+        check(
+            &[
+                (0, Default, &[None, None, None]),
+                (1, Default, &[None, None]),
+            ],
+            (0, 2_000, 0),
+        );
+        check(
+            &[(0, Default, &[None, None]), (31, Default, &[None, None])],
+            (0, 2_000, 0),
+        );
+        check(
+            &[(0, Explicit, &[None, H]), (300, Explicit, &[None, H])],
+            (2_000, 0, 0),
+        );
     }
 }

@@ -31,14 +31,27 @@ pub(super) struct Routes {
 impl Routes {
     /// The place on the machine that serves this request.
     pub(super) fn place(&mut self, sent: &Sent, at: Moment) -> u64 {
-        let start = sent.through().iter().position(|tokens| *tokens >= rules::ROUTED_TOKENS.0);
-        let start = start.and_then(|index| sent.pieces.get(index)).or(sent.pieces.last());
-        let route = (sent.place, sent.key, start.map(|piece| piece.chain).unwrap_or_default());
+        let start = sent
+            .through()
+            .iter()
+            .position(|tokens| *tokens >= rules::ROUTED_TOKENS.0);
+        let start = start
+            .and_then(|index| sent.pieces.get(index))
+            .or(sent.pieces.last());
+        let route = (
+            sent.place,
+            sent.key,
+            start.map(|piece| piece.chain).unwrap_or_default(),
+        );
         if self.sent.len() >= SWEEP_EVERY {
-            self.sent.retain(|_, times| times.back().is_some_and(|last| at.since(*last) < WINDOW_MS));
+            self.sent
+                .retain(|_, times| times.back().is_some_and(|last| at.since(*last) < WINDOW_MS));
         }
         let times = self.sent.entry(route).or_default();
-        while times.front().is_some_and(|first| at.since(*first) >= WINDOW_MS) {
+        while times
+            .front()
+            .is_some_and(|first| at.since(*first) >= WINDOW_MS)
+        {
             times.pop_front();
         }
         let machine = times.len() / rules::KEY_REQUESTS_PER_MINUTE;

@@ -202,9 +202,10 @@ fn block_members(link: &mut Vec<u8>, node: Node<'_>, markers: &mut usize) -> Opt
         bytes(link, node.raw().as_bytes());
         return None;
     }
-    let mut nested = None;
+    let (mut own, mut nested) = (None, None);
     for (key, value) in node.members() {
         if is_marker(key) {
+            own = marker_ttl(value);
             continue;
         }
         if key.is("content") && value.is_array() {
@@ -219,7 +220,6 @@ fn block_members(link: &mut Vec<u8>, node: Node<'_>, markers: &mut usize) -> Opt
             member(link, key.raw(), value.raw());
         }
     }
-    let own = MARKERS.iter().find_map(|name| marker_ttl(node.get(name)?));
     *markers += usize::from(own.is_some());
     own.or(nested)
 }

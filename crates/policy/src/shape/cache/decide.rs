@@ -69,12 +69,23 @@ pub fn decide(memory: &mut Memory, sight: &Sight<'_>) -> Decision {
         let ttl = lifetime(memory, sight, &path, &outlook, top, held, &mut reasons);
         place::spots(sight, &path, top, held, ttl)
     };
-    let miss = explain::miss(memory, sight, &path, &known, readable(sight, &path, &known, held));
+    let miss = explain::miss(
+        memory,
+        sight,
+        &path,
+        &known,
+        readable(sight, &path, &known, held),
+    );
     let shard = shard(memory, sight, &path, &known, &mut reasons);
     let ticket = enter(memory, sight, &path, &spots, held);
     let lead = lead(sight, &ticket, &spots, held);
 
-    let noted = Noted { session: known.key, turn: features.turn, features, stable: outlook.stable };
+    let noted = Noted {
+        session: known.key,
+        turn: features.turn,
+        features,
+        stable: outlook.stable,
+    };
     walk::note(memory, sight, &path, &noted);
     session::remember(memory, sight, &path, &known, shard);
     Decision {
@@ -91,11 +102,20 @@ pub fn decide(memory: &mut Memory, sight: &Sight<'_>) -> Decision {
 }
 
 fn features(sight: &Sight<'_>, path: &Path, known: &Known) -> Features {
-    let is_tool = |kind| matches!(kind, Kind::ToolDefinition | Kind::ToolUse | Kind::ToolResult);
+    let is_tool = |kind| {
+        matches!(
+            kind,
+            Kind::ToolDefinition | Kind::ToolUse | Kind::ToolResult
+        )
+    };
     let matched = path.tokens_or_zero(path.matched.checked_sub(1));
     Features {
         turn: path.turn.max(known.turn),
-        agent: sight.prompt.segments.iter().any(|segment| is_tool(segment.kind)),
+        agent: sight
+            .prompt
+            .segments
+            .iter()
+            .any(|segment| is_tool(segment.kind)),
         input: path.total() + sight.rest.0,
         new: path.total() + sight.rest.0 - matched,
         head: path.head,
@@ -115,7 +135,12 @@ fn outlook(
     let again = memory.worth.probability(&classes);
     let late = memory.worth.late_probability(&classes);
     let habit = memory.habits.peek(session::habit_key(path, known.turn));
-    let Habit { appended, rewrote, tail, .. } = habit.copied().unwrap_or_default();
+    let Habit {
+        appended,
+        rewrote,
+        tail,
+        ..
+    } = habit.copied().unwrap_or_default();
     let usually = f64::from(rewrote) / f64::from(appended + rewrote + 1);
     let (tail, appends) = match known.tail() {
         0 if usually > 0.5 => (tail, 1.0 - usually),
@@ -124,16 +149,28 @@ fn outlook(
     };
     let stable = length.saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX));
     let continues = features.turn > 0 || features.agent;
-    Outlook { again, stable, appends, continues, late }
+    Outlook {
+        again,
+        stable,
+        appends,
+        continues,
+        late,
+    }
 }
 
 /// Looks for what the provider should hold, deepest first.
 fn held(memory: &Memory, sight: &Sight<'_>, path: &Path) -> Held {
     let target = scope(sight.target) ^ path.tenant;
     let mut held = Held::default();
-    let known = sight.prompt.segments.get(..path.matched).unwrap_or_default();
+    let known = sight
+        .prompt
+        .segments
+        .get(..path.matched)
+        .unwrap_or_default();
     for (index, segment) in known.iter().enumerate().rev() {
-        let Some(entry) = memory.entries.peek(within(target, segment.chain)) else { continue };
+        let Some(entry) = memory.entries.peek(within(target, segment.chain)) else {
+            continue;
+        };
         let is_live = entry.until >= sight.at;
         match entry.ready {
             Some(ready) if is_live && ready <= sight.at => {
@@ -193,7 +230,9 @@ fn worth_writing(
     }
     let behind = sight.prompt.segments.len() - outlook.stable;
     if behind > 0 {
-        reasons.push(Reason::StopsBeforeRewrite(u32::try_from(behind).unwrap_or(u32::MAX)));
+        reasons.push(Reason::StopsBeforeRewrite(
+            u32::try_from(behind).unwrap_or(u32::MAX),
+        ));
     }
     best
 }
@@ -209,18 +248,33 @@ fn candidates(
     let base = if outlook.continues {
         outlook.again
     } else {
-        memory.worth.probability(&Classes::branch(horizon_ms(sight)))
+        memory
+            .worth
+            .probability(&Classes::branch(horizon_ms(sight)))
     };
-    let stays = |segment: usize| if segment < outlook.stable { 1.0 } else { outlook.appends };
+    let stays = |segment: usize| {
+        if segment < outlook.stable {
+            1.0
+        } else {
+            outlook.appends
+        }
+    };
     let mut candidates: Vec<(usize, f64)> = path
         .runs
         .iter()
         .map(|run| (run.last, Worth::of_prefix(run.seen, run.again, base)))
         .collect();
     if let Some(stable) = outlook.stable.checked_sub(1) {
-        let known = candidates.iter().position(|(segment, _)| *segment >= stable);
-        let again = known.and_then(|at| candidates.get(at)).map_or(outlook.again, |at| at.1);
-        candidates.insert(known.unwrap_or(candidates.len()), (stable, again.max(outlook.again)));
+        let known = candidates
+            .iter()
+            .position(|(segment, _)| *segment >= stable);
+        let again = known
+            .and_then(|at| candidates.get(at))
+            .map_or(outlook.again, |at| at.1);
+        candidates.insert(
+            known.unwrap_or(candidates.len()),
+            (stable, again.max(outlook.again)),
+        );
     }
     if let Some(last) = sight.prompt.segments.len().checked_sub(1) {
         candidates.push((last, outlook.again));
@@ -250,10 +304,14 @@ fn lifetime(
     reasons: &mut Vec<Reason>,
 ) -> Lifetimes {
     let (short, long) = lifetimes(sight);
-    let mut chosen = Lifetimes { shared: short, own: short };
-    let (Some(write), Some(write_long)) =
-        (sight.terms.write_ratio(short), sight.terms.write_ratio(long))
-    else {
+    let mut chosen = Lifetimes {
+        shared: short,
+        own: short,
+    };
+    let (Some(write), Some(write_long)) = (
+        sight.terms.write_ratio(short),
+        sight.terms.write_ratio(long),
+    ) else {
         return chosen;
     };
     let read = sight.terms.read_ratio();
@@ -276,7 +334,10 @@ fn lifetime(
     let saved = outlook.late * (write - read) * super::float(reach);
     let surcharge = (write_long - write) * super::float(reach.saturating_sub(held_tokens));
     if held_tokens > 0 && reach > held_tokens && saved > surcharge {
-        chosen = Lifetimes { shared: long, own: long };
+        chosen = Lifetimes {
+            shared: long,
+            own: long,
+        };
         reasons.push(Reason::LongPauses);
     }
     chosen
@@ -285,7 +346,10 @@ fn lifetime(
 /// Tokens that the provider should read.
 fn readable(sight: &Sight<'_>, path: &Path, known: &Known, held: Held) -> u64 {
     let rules = rules::of(sight.terms.family);
-    let pause = known.previous.as_ref().map(|previous| sight.at.since(previous.last));
+    let pause = known
+        .previous
+        .as_ref()
+        .map(|previous| sight.at.since(previous.last));
     match (rules.lifetimes, pause) {
         ([], Some(pause)) if pause <= rules.idle_ms => {
             path.tokens_or_zero(known.common.checked_sub(1))
@@ -319,26 +383,36 @@ fn shard(
 }
 
 /// Writes down what the provider will hold if it takes the call.
-fn enter(
-    memory: &mut Memory,
-    sight: &Sight<'_>,
-    path: &Path,
-    spots: &Spots,
-    held: Held,
-) -> Ticket {
+fn enter(memory: &mut Memory, sight: &Sight<'_>, path: &Path, spots: &Spots, held: Held) -> Ticket {
     let target = scope(sight.target) ^ path.tenant;
     let mut entries = Vec::new();
     for &Mark { segment, ttl } in &spots.written {
-        let Some(chain) = sight.prompt.segments.get(segment).map(|segment| segment.chain) else {
+        let Some(chain) = sight
+            .prompt
+            .segments
+            .get(segment)
+            .map(|segment| segment.chain)
+        else {
             continue;
         };
         let key = within(target, chain);
-        let entry = memory.entries.get_mut(key).filter(|entry| entry.until >= sight.at);
+        let entry = memory
+            .entries
+            .get_mut(key)
+            .filter(|entry| entry.until >= sight.at);
         if let Some(entry) = entry {
             entry.until = entry.until.max(sight.at.after(entry.ttl.millis()));
         } else {
             let until = sight.at.after(ttl.millis());
-            memory.entries.insert(key, Entry { ready: None, sent: sight.at, until, ttl });
+            memory.entries.insert(
+                key,
+                Entry {
+                    ready: None,
+                    sent: sight.at,
+                    until,
+                    ttl,
+                },
+            );
             entries.push(key);
         }
     }
@@ -357,7 +431,10 @@ fn lead(sight: &Sight<'_>, ticket: &Ticket, spots: &Spots, held: Held) -> Lead {
     if let Some(chain) = held.pending {
         return Lead::Wait(chain);
     }
-    let deepest = spots.written.last().and_then(|mark| sight.prompt.segments.get(mark.segment));
+    let deepest = spots
+        .written
+        .last()
+        .and_then(|mark| sight.prompt.segments.get(mark.segment));
     match deepest {
         Some(segment) if !ticket.entries.is_empty() => Lead::First(segment.chain),
         _ => Lead::Alone,
@@ -366,5 +443,8 @@ fn lead(sight: &Sight<'_>, ticket: &Ticket, spots: &Spots, held: Held) -> Lead {
 
 /// A probability as whole percent.
 fn percent(probability: f64) -> u32 {
-    (0..=100).rev().find(|percent| f64::from(*percent) <= probability * 100.0).unwrap_or(0)
+    (0..=100)
+        .rev()
+        .find(|percent| f64::from(*percent) <= probability * 100.0)
+        .unwrap_or(0)
 }

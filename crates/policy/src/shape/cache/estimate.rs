@@ -88,7 +88,9 @@ pub(super) struct Estimator {
 
 impl Default for Estimator {
     fn default() -> Self {
-        Self { factors: Recent::new(TARGETS_MAX) }
+        Self {
+            factors: Recent::new(TARGETS_MAX),
+        }
     }
 }
 
@@ -163,7 +165,10 @@ mod tests {
     fn exact_sizes_add_up() {
         let sizes = [3, 5, 7, 1].map(Tokens);
         for total in [0, 1, 15, 16, 17, 1_000_003] {
-            assert_eq!(exact(&sizes, Tokens(total)).into_iter().sum::<Tokens>(), Tokens(total));
+            assert_eq!(
+                exact(&sizes, Tokens(total)).into_iter().sum::<Tokens>(),
+                Tokens(total)
+            );
         }
     }
 }

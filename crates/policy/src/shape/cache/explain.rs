@@ -35,7 +35,9 @@ pub(super) struct Kept {
 
 impl Default for Kept {
     fn default() -> Self {
-        Self { bodies: Recent::new(KEPT_SESSIONS_MAX) }
+        Self {
+            bodies: Recent::new(KEPT_SESSIONS_MAX),
+        }
     }
 }
 
@@ -99,7 +101,12 @@ pub struct Miss {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { part, index, block, byte } = self;
+        let Self {
+            part,
+            index,
+            block,
+            byte,
+        } = self;
         match part {
             Part::Tools => write!(f, "tools[{index}]")?,
             Part::System => write!(f, "system[{index}]")?,
@@ -116,7 +123,10 @@ impl fmt::Display for Miss {
             Cause::Changed(Part::Tools) => f.write_str("tools changed")?,
             Cause::Changed(Part::System) => f.write_str("system text changed")?,
             Cause::Changed(Part::Messages) => f.write_str("earlier messages changed")?,
-            Cause::Idle { idle_ms, lifetime_ms } => {
+            Cause::Idle {
+                idle_ms,
+                lifetime_ms,
+            } => {
                 write!(f, "idle {} s > {} s", idle_ms / 1_000, lifetime_ms / 1_000)?;
             }
             Cause::BelowMinimum => f.write_str("shorter than the provider keeps")?,
@@ -126,7 +136,11 @@ impl fmt::Display for Miss {
         if let Some(difference) = self.difference {
             write!(f, ": {difference}")?;
         }
-        write!(f, "; {} tokens paid again, {} more than read", self.tokens, self.cost)
+        write!(
+            f,
+            "; {} tokens paid again, {} more than read",
+            self.tokens, self.cost
+        )
     }
 }
 
@@ -153,19 +167,29 @@ pub(super) fn miss(
     } else if let Some(difference) = difference {
         Cause::Changed(difference.part)
     } else if idle_ms > lifetime_ms {
-        Cause::Idle { idle_ms, lifetime_ms }
+        Cause::Idle {
+            idle_ms,
+            lifetime_ms,
+        }
     } else if previous.tokens < sight.terms.minimum.0 {
         Cause::BelowMinimum
     } else {
         Cause::NotWritten
     };
-    Some(Miss { cause, difference, tokens: Tokens(lost), cost: regret(sight.terms, Tokens(lost)) })
+    Some(Miss {
+        cause,
+        difference,
+        tokens: Tokens(lost),
+        cost: regret(sight.terms, Tokens(lost)),
+    })
 }
 
 /// What plain input costs more than reading it.
 fn regret(terms: super::Terms, tokens: Tokens) -> PicoUsd {
     let cost = |price: Option<crate::money::Price>| price.unwrap_or_default().cost(tokens);
-    terms.rates.read.map_or(PicoUsd::ZERO, |read| cost(terms.rates.input) - cost(Some(read)))
+    terms.rates.read.map_or(PicoUsd::ZERO, |read| {
+        cost(terms.rates.input) - cost(Some(read))
+    })
 }
 
 fn difference(
@@ -176,15 +200,26 @@ fn difference(
 ) -> Option<Difference> {
     let stood = before.get(known.common)?;
     let now = sight.prompt.segments.get(known.common);
-    let Stood { part, index, block, .. } = *stood;
-    let bytes = memory.kept.bodies.peek(known.key).and_then(|body| body.get(stood.span.clone()));
+    let Stood {
+        part, index, block, ..
+    } = *stood;
+    let bytes = memory
+        .kept
+        .bodies
+        .peek(known.key)
+        .and_then(|body| body.get(stood.span.clone()));
     let byte = bytes.and_then(|bytes| {
         let now = sight.body.get(now?.span.clone())?;
         let shorter = bytes.len().min(now.len());
         let differs = bytes.iter().zip(now).position(|(one, other)| one != other);
         differs.or((bytes.len() != now.len()).then_some(shorter))
     });
-    Some(Difference { part, index, block, byte })
+    Some(Difference {
+        part,
+        index,
+        block,
+        byte,
+    })
 }
 
 /// The miss that only the usage shows: the provider read much less than it should have held.
@@ -193,6 +228,11 @@ pub(super) fn evicted(ticket: &Ticket, input: Tokens, read: Tokens) -> Option<Mi
     let is_short = read.0 * 100 < expected * EVICTED_BELOW_PERCENT;
     is_short.then(|| {
         let tokens = Tokens(expected - read.0);
-        Miss { cause: Cause::Evicted, difference: None, tokens, cost: regret(ticket.terms, tokens) }
+        Miss {
+            cause: Cause::Evicted,
+            difference: None,
+            tokens,
+            cost: regret(ticket.terms, tokens),
+        }
     })
 }

@@ -28,7 +28,9 @@ pub(super) struct Keys {
 
 impl Default for Keys {
     fn default() -> Self {
-        Self { heads: Recent::new(HEADS_MAX) }
+        Self {
+            heads: Recent::new(HEADS_MAX),
+        }
     }
 }
 
@@ -37,13 +39,15 @@ impl Keys {
     pub(super) fn shard(&mut self, head: u64, home: Option<u32>, at: Moment) -> u32 {
         let shards = self.heads.entry(head, Vec::new);
         for sent in &mut *shards {
-            while sent.front().is_some_and(|first| at.since(*first) >= WINDOW_MS) {
+            while sent
+                .front()
+                .is_some_and(|first| at.since(*first) >= WINDOW_MS)
+            {
                 sent.pop_front();
             }
         }
-        let has_room = |index: &usize, most: usize| {
-            shards.get(*index).is_none_or(|sent| sent.len() < most)
-        };
+        let has_room =
+            |index: &usize, most: usize| shards.get(*index).is_none_or(|sent| sent.len() < most);
         let home = home.and_then(|home| usize::try_from(home).ok());
         let index = match home {
             Some(home) if has_room(&home, rules::KEY_REQUESTS_PER_MINUTE) => home,
@@ -61,12 +65,18 @@ impl Keys {
 }
 
 fn first_with_room(shards: &[VecDeque<Moment>], most: usize) -> usize {
-    shards.iter().position(|sent| sent.len() < most).unwrap_or(shards.len())
+    shards
+        .iter()
+        .position(|sent| sent.len() < most)
+        .unwrap_or(shards.len())
 }
 
 /// The key's text; it tells nothing about the tenant or the prompt.
 pub(super) fn name(tenant: u128, head: u64, shard: u32) -> String {
-    let [low, high] = [super::memory::low(tenant), super::memory::low(tenant.rotate_left(64))];
+    let [low, high] = [
+        super::memory::low(tenant),
+        super::memory::low(tenant.rotate_left(64)),
+    ];
     format!("tw-{:016x}-{shard}", hash(&[low, high, head]))
 }
 
@@ -95,9 +105,15 @@ mod tests {
             sent.entry(shard).or_default().push(at);
         }
         for (shard, times) in &sent {
-            assert!(*shard < shards_at_most, "{sessions} sessions: shard {shard}");
+            assert!(
+                *shard < shards_at_most,
+                "{sessions} sessions: shard {shard}"
+            );
             for window in times.windows(16) {
-                assert!(window[15] - window[0] >= 60_000, "{sessions} sessions: {window:?}");
+                assert!(
+                    window[15] - window[0] >= 60_000,
+                    "{sessions} sessions: {window:?}"
+                );
             }
         }
     }

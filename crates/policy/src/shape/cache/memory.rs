@@ -155,20 +155,21 @@ pub(super) fn low(key: u128) -> u64 {
 
 impl Memory {
     /// Tokens of each segment, estimated: known prefixes are not scanned again.
-    pub fn sizes(
-        &self,
-        tenant: &str,
-        target: &str,
-        prompt: &Prompt,
-        body: &[u8],
-    ) -> Vec<Tokens> {
+    pub fn sizes(&self, tenant: &str, target: &str, prompt: &Prompt, body: &[u8]) -> Vec<Tokens> {
         let (tenant, target) = (scope(tenant), low(scope(target)));
         let scanned = prompt.segments.iter().map(|segment| {
-            let known = self.nodes.peek(within(tenant, segment.chain)).map(|node| node.size);
+            let known = self
+                .nodes
+                .peek(within(tenant, segment.chain))
+                .map(|node| node.size);
             let bytes = body.get(segment.span.clone()).unwrap_or_default();
-            known.filter(|size| *size > 0).unwrap_or_else(|| super::estimate::scan(bytes))
+            known
+                .filter(|size| *size > 0)
+                .unwrap_or_else(|| super::estimate::scan(bytes))
         });
-        scanned.map(|size| self.estimator.scale(target, size)).collect()
+        scanned
+            .map(|size| self.estimator.scale(target, size))
+            .collect()
     }
 
     /// The first byte of the answer has arrived: what the call writes can be read from now on.
@@ -183,7 +184,11 @@ impl Memory {
     /// The upstream did not take the call: nothing was written.
     pub fn failed(&mut self, ticket: &Ticket) {
         for key in &ticket.entries {
-            if self.entries.peek(*key).is_some_and(|entry| entry.ready.is_none()) {
+            if self
+                .entries
+                .peek(*key)
+                .is_some_and(|entry| entry.ready.is_none())
+            {
                 self.entries.remove(*key);
             }
         }
@@ -193,7 +198,8 @@ impl Memory {
     /// if the provider read much less than it should still have held.
     pub fn settled(&mut self, ticket: &Ticket, input: Tokens, read: Tokens) -> Option<Miss> {
         if ticket.calibrated {
-            self.estimator.learn(ticket.target, ticket.estimated_input, input);
+            self.estimator
+                .learn(ticket.target, ticket.estimated_input, input);
         }
         explain::evicted(ticket, input, read)
     }

@@ -45,7 +45,11 @@ impl Terms {
     pub fn of(model: &Model, rates: Rates) -> Self {
         let family = model.cache.family;
         let minimum = model.cache.minimum.unwrap_or(rules::minimum(family));
-        Self { family, minimum, rates }
+        Self {
+            family,
+            minimum,
+            rates,
+        }
     }
 
     /// What a read costs relative to plain input; 1 where no discount is known.
@@ -159,7 +163,10 @@ impl std::fmt::Display for Reason {
                 write!(f, "a write does not pay: read again with only {percent} %")
             }
             Self::StopsBeforeRewrite(segments) => {
-                write!(f, "the client rewrites its last {segments} segments on every call")
+                write!(
+                    f,
+                    "the client rewrites its last {segments} segments on every call"
+                )
             }
             Self::LongPauses => f.write_str("long pauses: the longer lifetime is cheaper"),
             Self::ProviderDecides => f.write_str("the provider caches by itself"),

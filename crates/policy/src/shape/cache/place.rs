@@ -54,13 +54,23 @@ fn anthropic(
     let marks = settle_lifetimes(sight, path, &pick(sight, path, &wanted, free), lifetimes);
     let mut written = marks.clone();
     let segments = sight.prompt.segments.iter().enumerate();
-    written.extend(segments.filter_map(|(segment, it)| Some(Mark { segment, ttl: it.marker? })));
-    if let (Some(ttl), Some(segment)) =
-        (sight.client.automatic, sight.prompt.segments.len().checked_sub(1))
-    {
+    written.extend(segments.filter_map(|(segment, it)| {
+        Some(Mark {
+            segment,
+            ttl: it.marker?,
+        })
+    }));
+    if let (Some(ttl), Some(segment)) = (
+        sight.client.automatic,
+        sight.prompt.segments.len().checked_sub(1),
+    ) {
         written.push(Mark { segment, ttl });
     }
-    Spots { marks, mode: Mode::Default, written: kept(sight, path, written) }
+    Spots {
+        marks,
+        mode: Mode::Default,
+        written: kept(sight, path, written),
+    }
 }
 
 /// GPT-5.6 and later: the provider itself places a breakpoint on the latest message, unless told to
@@ -76,7 +86,10 @@ fn openai(
     let own = |ttl| last.map(|segment| Mark { segment, ttl }).into_iter();
     if sight.client.options_given || sight.client.markers > 0 {
         let written = kept(sight, path, own(lifetimes.own).collect());
-        return Spots { written, ..Spots::default() };
+        return Spots {
+            written,
+            ..Spots::default()
+        };
     }
     let implicit = top.is_some() && top == last;
     let free = rules::BREAKPOINTS_MAX - usize::from(implicit);
@@ -89,17 +102,27 @@ fn openai(
         // The provider's own breakpoint has its default lifetime; ours before it may live longer.
         let mut written = marks.clone();
         written.extend(own(Ttl::Minutes30));
-        return Spots { marks, mode: Mode::Default, written: kept(sight, path, written) };
+        return Spots {
+            marks,
+            mode: Mode::Default,
+            written: kept(sight, path, written),
+        };
     }
     let reach = top.max(held.live);
     marks.retain(|mark| Some(mark.segment) <= reach);
-    Spots { written: kept(sight, path, marks.clone()), marks, mode: Mode::Explicit }
+    Spots {
+        written: kept(sight, path, marks.clone()),
+        marks,
+        mode: Mode::Explicit,
+    }
 }
 
 /// Segments that should carry a breakpoint, most important first.
 fn wanted(sight: &Sight<'_>, path: &Path, top: Option<usize>, held: Held) -> Vec<usize> {
     let segments = &sight.prompt.segments;
-    let Some(deepest) = top.max(held.live) else { return Vec::new() };
+    let Some(deepest) = top.max(held.live) else {
+        return Vec::new();
+    };
     let mut wanted = vec![deepest];
     if let Some(live) = held.live {
         // Lookback finds the earlier entry only so far; a breakpoint on it finds it surely.
@@ -133,7 +156,9 @@ fn pick(sight: &Sight<'_>, path: &Path, wanted: &[usize], free: usize) -> Vec<us
             break;
         }
         let until = segments.get(..=*segment).unwrap_or_default();
-        let open = until.iter().rposition(|it| it.slot != Slot::Closed || it.marker.is_some());
+        let open = until
+            .iter()
+            .rposition(|it| it.slot != Slot::Closed || it.marker.is_some());
         let Some(open) = open else { continue };
         let is_marked = segments.get(open).is_some_and(|it| it.marker.is_some());
         let is_taken = is_marked || Some(open) == automatic_on || picked.contains(&open);
@@ -156,13 +181,26 @@ fn settle_lifetimes(
     let segments = &sight.prompt.segments;
     let shared_end = path.shared.max(sight.prompt.head_end());
     let marks = picked.iter().filter_map(|&segment| {
-        let wanted =
-            if Some(segment) <= shared_end { lifetimes.shared } else { lifetimes.own };
-        let before = segments.get(..segment)?.iter().filter_map(|it| it.marker).min();
-        let after = segments.get(segment..)?.iter().filter_map(|it| it.marker).max();
+        let wanted = if Some(segment) <= shared_end {
+            lifetimes.shared
+        } else {
+            lifetimes.own
+        };
+        let before = segments
+            .get(..segment)?
+            .iter()
+            .filter_map(|it| it.marker)
+            .min();
+        let after = segments
+            .get(segment..)?
+            .iter()
+            .filter_map(|it| it.marker)
+            .max();
         let after = after.max(sight.client.automatic);
         let ttl = after.map_or(wanted, |after| wanted.max(after));
-        before.is_none_or(|before| ttl <= before).then_some(Mark { segment, ttl })
+        before
+            .is_none_or(|before| ttl <= before)
+            .then_some(Mark { segment, ttl })
     });
     let mut marks: Vec<Mark> = marks.collect();
     let mut longest = marks.last().map(|mark| mark.ttl);

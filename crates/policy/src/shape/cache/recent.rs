@@ -16,7 +16,11 @@ pub(crate) struct Recent<K, V> {
 
 impl<K: Eq + Hash + Copy, V> Recent<K, V> {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), half: (limit / 2).max(1) }
+        Self {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            half: (limit / 2).max(1),
+        }
     }
 
     /// Looks without counting as a use.
@@ -39,7 +43,9 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
             let value = self.old.remove(&key).unwrap_or_else(make);
             self.insert(key, value);
         }
-        self.young.get_mut(&key).expect("it was found or inserted just above")
+        self.young
+            .get_mut(&key)
+            .expect("it was found or inserted just above")
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) {
@@ -69,7 +75,10 @@ mod tests {
         for key in 0..100_u32 {
             recent.insert(key, key);
             assert!(recent.len() <= 8);
-            assert_eq!(recent.peek(key.saturating_sub(3)), Some(&key.saturating_sub(3)));
+            assert_eq!(
+                recent.peek(key.saturating_sub(3)),
+                Some(&key.saturating_sub(3))
+            );
             assert_eq!(recent.get_mut(0).is_some(), true, "used every time");
         }
         assert_eq!(recent.peek(50), None);

@@ -31,8 +31,21 @@ pub(super) struct Stood {
 
 impl Stood {
     fn of(segment: &Segment) -> Self {
-        let Segment { chain, part, index, block, span, .. } = segment.clone();
-        Self { chain, part, index, block, span }
+        let Segment {
+            chain,
+            part,
+            index,
+            block,
+            span,
+            ..
+        } = segment.clone();
+        Self {
+            chain,
+            part,
+            index,
+            block,
+            span,
+        }
     }
 }
 
@@ -69,7 +82,10 @@ pub(super) struct Known {
 impl Known {
     /// Segments of the earlier prompt that this one changed.
     pub(super) fn tail(&self) -> u32 {
-        let length = self.previous.as_ref().map_or(0, |previous| previous.prompt.len());
+        let length = self
+            .previous
+            .as_ref()
+            .map_or(0, |previous| previous.prompt.len());
         u32::try_from(length.saturating_sub(self.common)).unwrap_or(u32::MAX)
     }
 }
@@ -84,21 +100,39 @@ pub(super) fn recognise(memory: &mut Memory, sight: &Sight<'_>, path: &Path) -> 
             .unwrap_or_else(|| fresh(memory, sight, path)),
     };
     let previous = memory.sessions.get_mut(key).cloned();
-    let name = sight.session.map_or_else(|| format!("s-{key:016x}"), str::to_owned);
+    let name = sight
+        .session
+        .map_or_else(|| format!("s-{key:016x}"), str::to_owned);
     let common = previous.as_ref().map_or(0, |previous| {
         let pairs = previous.prompt.iter().zip(&sight.prompt.segments);
-        pairs.take_while(|(before, now)| before.chain == now.chain).count()
+        pairs
+            .take_while(|(before, now)| before.chain == now.chain)
+            .count()
     });
-    Known { key, name, turn: previous.as_ref().map_or(0, |previous| previous.turns), previous, common }
+    Known {
+        key,
+        name,
+        turn: previous.as_ref().map_or(0, |previous| previous.turns),
+        previous,
+        common,
+    }
 }
 
 /// The session whose latest prompt this one continues.
 fn continued(memory: &Memory, sight: &Sight<'_>, path: &Path) -> Option<u64> {
     let segments = &sight.prompt.segments;
-    let first_user = segments.iter().position(|segment| segment.role == Role::User).unwrap_or(0);
+    let first_user = segments
+        .iter()
+        .position(|segment| segment.role == Role::User)
+        .unwrap_or(0);
     let known = segments.get(first_user..path.matched)?;
     known.iter().rev().find_map(|segment| {
-        memory.nodes.peek(within(path.tenant, segment.chain))?.ends.last().copied()
+        memory
+            .nodes
+            .peek(within(path.tenant, segment.chain))?
+            .ends
+            .last()
+            .copied()
     })
 }
 
@@ -132,17 +166,28 @@ fn reheaded(memory: &Memory, sight: &Sight<'_>, path: &Path) -> Option<u64> {
 /// Identifies the bytes that the user opened with, whatever stands before them.
 fn opening_words(sight: &Sight<'_>, path: &Path) -> Option<u64> {
     let opening = sight.prompt.segments.get(..path.opening)?;
-    let words = opening.iter().filter(|segment| segment.part == Part::Messages);
+    let words = opening
+        .iter()
+        .filter(|segment| segment.part == Part::Messages);
     let spans = words.filter_map(|segment| sight.body.get(segment.span.clone()));
-    let hashes: Vec<u64> = spans.filter(|bytes| !bytes.is_empty()).map(xxh3_64).collect();
+    let hashes: Vec<u64> = spans
+        .filter(|bytes| !bytes.is_empty())
+        .map(xxh3_64)
+        .collect();
     (!hashes.is_empty()).then(|| hash(&[low(path.tenant), hash(&hashes)]))
 }
 
 /// A key for a session that begins here.
 fn fresh(memory: &Memory, sight: &Sight<'_>, path: &Path) -> u64 {
-    let opening = path.opening.checked_sub(1).and_then(|last| sight.prompt.segments.get(last));
+    let opening = path
+        .opening
+        .checked_sub(1)
+        .and_then(|last| sight.prompt.segments.get(last));
     let chain = opening.map(|segment| segment.chain).unwrap_or_default();
-    let earlier = memory.nodes.peek(within(path.tenant, chain)).map_or(0, |node| node.sessions);
+    let earlier = memory
+        .nodes
+        .peek(within(path.tenant, chain))
+        .map_or(0, |node| node.sessions);
     let key = xxh3_128(&within(path.tenant, chain).to_le_bytes());
     hash(&[low(key), u64::from(earlier)])
 }
@@ -161,20 +206,30 @@ pub(super) fn remember(
     shard: Option<u32>,
 ) {
     if let Some(previous) = &known.previous {
-        let habit = memory.habits.entry(habit_key(path, known.turn.saturating_sub(1)), Habit::default);
+        let habit = memory.habits.entry(
+            habit_key(path, known.turn.saturating_sub(1)),
+            Habit::default,
+        );
         if known.tail() == 0 {
             habit.appended += 1;
         } else {
             habit.rewrote += 1;
             habit.tail = known.tail();
         }
-        let end = previous.prompt.last().map(|stood| stood.chain).unwrap_or_default();
+        let end = previous
+            .prompt
+            .last()
+            .map(|stood| stood.chain)
+            .unwrap_or_default();
         if let Some(node) = memory.nodes.get_mut(within(path.tenant, end)) {
             node.ends.retain(|key| *key != known.key);
         }
     }
     if let Some(end) = sight.prompt.segments.last() {
-        let ends = &mut memory.nodes.entry(within(path.tenant, end.chain), Default::default).ends;
+        let ends = &mut memory
+            .nodes
+            .entry(within(path.tenant, end.chain), Default::default)
+            .ends;
         if ends.len() >= SAME_END_MAX {
             ends.remove(0);
         }

@@ -70,13 +70,19 @@ impl Path {
 /// How long what this sight would write lives by default, in milliseconds.
 pub(super) fn horizon_ms(sight: &Sight<'_>) -> u64 {
     let rules = rules::of(sight.terms.family);
-    rules.lifetimes.first().map_or(rules.idle_ms, |ttl| ttl.millis())
+    rules
+        .lifetimes
+        .first()
+        .map_or(rules.idle_ms, |ttl| ttl.millis())
 }
 
 /// Follows the prompt.
 pub(super) fn walk(memory: &Memory, sight: &Sight<'_>) -> Path {
     let segments = &sight.prompt.segments;
-    let mut path = Path { tenant: scope(sight.tenant), ..Path::default() };
+    let mut path = Path {
+        tenant: scope(sight.tenant),
+        ..Path::default()
+    };
     let mut sum = 0;
     for index in 0..segments.len() {
         sum += sight.sizes.get(index).copied().unwrap_or_default().0;
@@ -91,7 +97,9 @@ pub(super) fn walk(memory: &Memory, sight: &Sight<'_>) -> Path {
     path.head = head_end.map_or(0, |segment| low(segment.chain.0));
 
     for (index, segment) in segments.iter().enumerate() {
-        let Some(node) = memory.nodes.peek(within(path.tenant, segment.chain)) else { break };
+        let Some(node) = memory.nodes.peek(within(path.tenant, segment.chain)) else {
+            break;
+        };
         let unused_ms = sight.at.since(node.last);
         if unused_ms > horizon_ms(sight) * FORGOTTEN_HORIZONS && unused_ms > LONGEST_PAUSE_MS {
             break;
@@ -104,7 +112,11 @@ pub(super) fn walk(memory: &Memory, sight: &Sight<'_>) -> Path {
         if node.sessions > 1 {
             path.shared = Some(index);
         }
-        let run = Run { last: index, seen: node.seen, again: node.again };
+        let run = Run {
+            last: index,
+            seen: node.seen,
+            again: node.again,
+        };
         match path.runs.last_mut() {
             Some(last) if (last.seen, last.again) == (run.seen, run.again) => last.last = index,
             _ => path.runs.push(run),
@@ -125,7 +137,11 @@ pub(super) struct Noted {
 
 /// Tells the calls that sent the deepest known prefixes last that they were sent again.
 fn came_again(memory: &mut Memory, sight: &Sight<'_>, path: &Path) {
-    let known = sight.prompt.segments.get(..path.matched).unwrap_or_default();
+    let known = sight
+        .prompt
+        .segments
+        .get(..path.matched)
+        .unwrap_or_default();
     for (index, segment) in known.iter().enumerate().rev().take(OWNERS_TOLD) {
         let node = memory.nodes.peek(within(path.tenant, segment.chain));
         if let Some(follow) = node.and_then(|node| node.follow) {
@@ -150,7 +166,9 @@ pub(super) fn note(memory: &mut Memory, sight: &Sight<'_>, path: &Path, noted: &
     });
     for (index, segment) in segments.iter().enumerate() {
         let size = super::estimate::scan(sight.body.get(segment.span.clone()).unwrap_or_default());
-        let node = memory.nodes.entry(within(path.tenant, segment.chain), Default::default);
+        let node = memory
+            .nodes
+            .entry(within(path.tenant, segment.chain), Default::default);
         if node.seen > 0 {
             let pause = sight.at.since(node.last);
             node.again += u32::from(pause <= horizon);

@@ -131,7 +131,14 @@ pub struct Classes {
 impl Classes {
     /// The classes that a call with these features belongs to.
     pub fn of(features: &Features) -> Self {
-        let Features { turn, agent, input, new, head, horizon_ms } = *features;
+        let Features {
+            turn,
+            agent,
+            input,
+            new,
+            head,
+            horizon_ms,
+        } = *features;
         let size = |tokens: u64, (low, high): (u32, u32)| tokens.max(1).ilog2().clamp(low, high);
         let kind = match (agent, turn) {
             (true, 0) => Kind::AgentFirst,
@@ -152,14 +159,26 @@ impl Classes {
         let late = hash(&[kind.late_number(), horizon_ms]);
         // One head is one program: its turns are judged together, but for the first.
         let first = u64::from(matches!(kind, Kind::AgentFirst | Kind::First(_)));
-        let head = if head == 0 { class } else { hash(&[head, first, horizon_ms]) };
-        Self { kind, class, head, late }
+        let head = if head == 0 {
+            class
+        } else {
+            hash(&[head, first, horizon_ms])
+        };
+        Self {
+            kind,
+            class,
+            head,
+            late,
+        }
     }
 }
 
 /// Mixes numbers into one.
 pub(super) fn hash(numbers: &[u64]) -> u64 {
-    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let bytes: Vec<u8> = numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect();
     xxh3_64(&bytes)
 }
 
@@ -222,7 +241,12 @@ pub(super) struct Worth {
 impl Default for Worth {
     fn default() -> Self {
         let (cells, open) = (Recent::new(CELLS_MAX), Recent::new(OPEN_MAX));
-        Self { cells, open, due: Vec::new(), next: 0 }
+        Self {
+            cells,
+            open,
+            due: Vec::new(),
+            next: 0,
+        }
     }
 }
 
@@ -233,7 +257,9 @@ impl Worth {
 
     /// The probability that a prompt of these classes is read again in time.
     pub(super) fn probability(&self, classes: &Classes) -> f64 {
-        let class = self.cell(classes.class).probability(classes.kind.prior(), CLASS_WEIGHT);
+        let class = self
+            .cell(classes.class)
+            .probability(classes.kind.prior(), CLASS_WEIGHT);
         if classes.head == classes.class {
             return class;
         }
@@ -242,7 +268,8 @@ impl Worth {
 
     /// The probability that it is read again only after the short lifetime.
     pub(super) fn late_probability(&self, classes: &Classes) -> f64 {
-        self.cell(classes.late).probability(classes.kind.late_prior(), LATE_WEIGHT)
+        self.cell(classes.late)
+            .probability(classes.kind.late_prior(), LATE_WEIGHT)
     }
 
     /// The probability for one prefix that was seen before, `again` times of `seen` in time.
@@ -255,7 +282,12 @@ impl Worth {
     pub(super) fn follow(&mut self, followed: Followed) -> Follow {
         let number = self.next;
         self.next += 1;
-        let open = Open { followed, reached: 0, came_late: false, is_done: false };
+        let open = Open {
+            followed,
+            reached: 0,
+            came_late: false,
+            is_done: false,
+        };
         self.open.insert(number, open);
         let horizon = followed.horizon_ms;
         let known = self.due.iter().position(|(ms, ..)| *ms == horizon);
@@ -272,7 +304,9 @@ impl Worth {
 
     /// A followed call's prompt was sent again up to `tokens`.
     pub(super) fn reached(&mut self, follow: Follow, tokens: u64, now: Moment) {
-        let Some(open) = self.open.get_mut(follow.0) else { return };
+        let Some(open) = self.open.get_mut(follow.0) else {
+            return;
+        };
         let since = now.since(open.followed.at);
         if since <= open.followed.horizon_ms {
             open.reached = open.reached.max(tokens);
@@ -299,13 +333,27 @@ impl Worth {
         let (_, in_time, later) = self.due.get_mut(index)?;
         let queue = if late { later } else { in_time };
         let is_due = queue.front().is_some_and(|(until, _)| *until < now) || queue.len() > OPEN_MAX;
-        if is_due { queue.pop_front().map(|(_, number)| number) } else { None }
+        if is_due {
+            queue.pop_front().map(|(_, number)| number)
+        } else {
+            None
+        }
     }
 
     fn learn_in_time(&mut self, number: u64) {
-        let Some(open) = self.open.get_mut(number) else { return };
-        let Open { followed, reached, .. } = *open;
-        let Followed { classes, matched, length, is_branch, .. } = followed;
+        let Some(open) = self.open.get_mut(number) else {
+            return;
+        };
+        let Open {
+            followed, reached, ..
+        } = *open;
+        let Followed {
+            classes,
+            matched,
+            length,
+            is_branch,
+            ..
+        } = followed;
         let is_whole = reached >= length;
         open.is_done = is_whole;
         // Of what was new, the part that was sent again: a document may come back with another
@@ -329,9 +377,14 @@ impl Worth {
     }
 
     fn learn_late(&mut self, number: u64) {
-        let Some(open) = self.open.remove(number) else { return };
+        let Some(open) = self.open.remove(number) else {
+            return;
+        };
         if !open.is_done {
-            self.learn(open.followed.classes.late, f64::from(u8::from(open.came_late)));
+            self.learn(
+                open.followed.classes.late,
+                f64::from(u8::from(open.came_late)),
+            );
         }
     }
 
@@ -347,7 +400,11 @@ mod tests {
 
     /// After `again` re-reads and `gone` losses of one class, its probability lies in `expect`.
     fn check(agent: bool, again: u64, gone: u64, expect: std::ops::Range<f64>) {
-        let features = Features { agent, horizon_ms: 300_000, ..Features::default() };
+        let features = Features {
+            agent,
+            horizon_ms: 300_000,
+            ..Features::default()
+        };
         let classes = Classes::of(&features);
         let mut worth = Worth::default();
         for at in 0..again + gone {
@@ -366,7 +423,10 @@ mod tests {
         }
         worth.advance(Moment(u64::MAX));
         let probability = worth.probability(&classes);
-        assert!(expect.contains(&probability), "{agent} {again}/{gone}: {probability}");
+        assert!(
+            expect.contains(&probability),
+            "{agent} {again}/{gone}: {probability}"
+        );
     }
 
     #[test]
