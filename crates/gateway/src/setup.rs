@@ -228,3 +228,81 @@ impl Setup {
         ids.join(", ")
     }
 }
+
+/// Setups for the tests of other files.
+#[cfg(test)]
+pub(crate) mod sample {
+    use super::{
+        Access, AskUsage, Auth, BTreeMap, CacheKey, Credential, Dialect, LeverMode, Limits,
+        PriceBook, Setup, Upstream, Uri,
+    };
+
+    pub(crate) fn upstream(id: &str, dialect: Dialect, globs: &[&str]) -> Upstream {
+        Upstream {
+            id: id.to_owned(),
+            prices: id.to_owned(),
+            dialect,
+            base: Uri::from_static("http://127.0.0.1:1"),
+            auth: Auth::Bearer,
+            credential: Credential::FromClient,
+            models: globs.iter().map(|glob| (*glob).to_owned()).collect(),
+            cache_key: CacheKey::None,
+            asks_usage: false,
+        }
+    }
+
+    pub(crate) fn setup(upstreams: Vec<Upstream>) -> Setup {
+        Setup {
+            upstreams,
+            aliases: BTreeMap::new(),
+            cache: LeverMode::Off,
+            ask_usage: AskUsage::Never,
+            access: Access::Open,
+            limits: Limits::default(),
+            prices: PriceBook::built_in().clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setup_refuses_what_it_cannot_serve() {
+        for (ids, alias, expect) in [
+            (&[][..], None, Some("no provider is configured")),
+            (&["a", "a"], None, Some("`a` is configured twice")),
+            (
+                &["a"],
+                Some("b"),
+                Some("names provider `b`, which is not configured; configured: a"),
+            ),
+            (&["a", "b"], Some("b"), None),
+        ] {
+            let upstreams = ids
+                .iter()
+                .map(|id| sample::upstream(id, Dialect::OpenAiChat, &["*"]));
+            let mut setup = sample::setup(upstreams.collect());
+            if let Some(provider) = alias {
+                let (provider, model) = (provider.to_string(), "m".to_owned());
+                setup
+                    .aliases
+                    .insert("fast".to_owned(), Target { provider, model });
+            }
+            let found = setup.validated().err().map(|error| error.to_string());
+            match (found, expect) {
+                (None, None) => {}
+                (Some(found), Some(expect)) => assert!(found.contains(expect), "{found}"),
+                (found, expect) => assert_eq!(found.as_deref(), expect),
+            }
+        }
+    }
+
+    #[test]
+    fn a_credential_never_shows() {
+        let value = HeaderValue::from_static("Bearer sk-planted");
+        let shown = format!("{:?}", Credential::Configured(value));
+        assert_eq!(shown, "***");
+    }
+}

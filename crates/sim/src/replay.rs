@@ -29,7 +29,7 @@ use crate::ideal;
 use crate::metering::mode_of;
 
 /// From a request to the first byte of its answer: a usual figure for hosted models.
-const FIRST_TOKEN_MS: u64 = 1_000;
+pub const FIRST_TOKEN_MS: u64 = 1_000;
 
 /// Counts the tokens of each segment, as exactly as it can.
 pub trait Sizes {

@@ -138,7 +138,9 @@ fn configured(
     }
     let prices = prices(build, row, known, book)?;
     let models = row.models.clone().unwrap_or_else(|| {
+        // A server of one's own and a seller of everybody's models take what nobody else names.
         let globs = known.map_or(&[][..], |known| known.models);
+        let globs = if globs.is_empty() { &["*"][..] } else { globs };
         globs.iter().map(|glob| (*glob).to_owned()).collect()
     });
     if models.iter().any(String::is_empty) {

@@ -136,8 +136,9 @@ pub(crate) struct RawProvider {
     /// known provider's usual variable; `none` for others.
     #[serde(default)]
     pub(crate) api_key: Option<String>,
-    /// Globs of the models that it serves; `*` stands for any text. Default: those of the known
-    /// provider. Others are reached as `id/model`.
+    /// Globs of the models that it serves; `*` stands for any text, and alone takes what no other
+    /// provider names. Default: those of the known provider, else `*`. Any model is also reached as
+    /// `id/model`.
     #[serde(default)]
     pub(crate) models: Option<Vec<String>>,
     /// The provider of the price book whose prices apply (`tokenwise price list` shows them).

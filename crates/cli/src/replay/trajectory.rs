@@ -13,7 +13,7 @@ use anyhow::Context;
 use policy::moment::Moment;
 use serde::Deserialize;
 use serde_json::Value;
-use sim::replay::{Call, Input};
+use sim::replay::{Call, FIRST_TOKEN_MS, Input};
 use wire::dialect::Dialect;
 use wire::usage::Tokens;
 
@@ -80,7 +80,9 @@ pub(super) fn play(
                 .ts
                 .zip(last_ts)
                 .map_or(STEP_MS, |(ts, last)| millis(ts - last));
-            player.clock = player.clock.after(pause);
+            // An agent reacts to an answer, so that its next call cannot come before that began;
+            // recorded clocks are coarser.
+            player.clock = player.clock.after(pause.max(FIRST_TOKEN_MS));
         }
         last_ts = step.ts.or(last_ts);
         let sent = step

@@ -132,3 +132,53 @@ fn place(segment: &Segment) -> String {
         Part::Messages => format!("messages[{index}].content[{block}]"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use policy::moment::Moment;
+    use policy::prices::PriceBook;
+    use policy::shape::cache::decide::decide;
+    use policy::shape::cache::memory::Memory;
+    use policy::shape::cache::{Sight, Terms};
+    use wire::dialect::Dialect;
+    use wire::usage::{Tokens, Ttl};
+
+    use super::*;
+
+    #[test]
+    fn notes_do_not_quote_the_prompt() {
+        let secret = "planted secret ".repeat(400);
+        let body = format!(
+            r#"{{"model":"claude-sonnet-4-6","system":"{secret}","messages":
+            [{{"role":"user","content":"{secret}"}}]}}"#
+        );
+        let request = Dialect::AnthropicMessages
+            .read(body.as_bytes())
+            .expect("a request");
+        let at = Moment(1_795_478_400_000);
+        let model = PriceBook::built_in().find("anthropic", "claude-sonnet-4-6");
+        let model = model.expect("a known model");
+        let rates = model.rates(at, Tokens(1), None).expect("a price");
+        let sight = Sight {
+            at,
+            tenant: "key_1",
+            target: "anthropic/claude-sonnet-4-6",
+            terms: Terms::of(model, rates),
+            prompt: &request.prompt,
+            sizes: &vec![Tokens(1_500); request.prompt.segments.len()],
+            rest: Tokens(0),
+            body: request.body,
+            session: None,
+            client: &request.cache,
+        };
+        let decision = decide(&mut Memory::default(), &sight);
+        let mut splice = Splice::default();
+        request
+            .mark(0, Ttl::Minutes5, &mut splice)
+            .expect("text can be marked");
+        let mut notes = Notes::of(LeverMode::On, &decision, &request, &splice);
+        let text = notes.text(None);
+        assert!(text.contains(r#""reason":"CacheMarker""#), "{text}");
+        assert!(!text.contains("planted"), "{text}");
+    }
+}

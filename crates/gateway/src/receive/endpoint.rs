@@ -172,3 +172,87 @@ fn guess(path: &str, headers: &HeaderMap) -> Dialect {
         Dialect::OpenAiChat
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::setup::sample;
+
+    fn check(line: &str, headers: &[&str], dialect: Dialect, expect: &str) {
+        let setup = sample::setup(vec![
+            sample::upstream("openai", Dialect::OpenAiChat, &[]),
+            sample::upstream("anthropic", Dialect::AnthropicMessages, &[]),
+        ]);
+        let (method, path) = line.split_once(' ').expect("a method and a path");
+        let mut request = Request::builder().method(method).uri(path);
+        for name in headers {
+            request = request.header(*name, "x");
+        }
+        let (head, ()) = request.body(()).expect("a request").into_parts();
+        let place = find(&setup, &head);
+        assert_eq!(place.dialect, dialect, "{line}");
+        let found = match place.endpoint {
+            Ok(endpoint) => format!("{endpoint:?}"),
+            Err(refusal) => format!("{:?}: {}", refusal.reason, refusal.message),
+        };
+        assert!(found.contains(expect), "{line}: {found}");
+    }
+
+    #[test]
+    fn every_path_has_a_dialect() {
+        let (openai, anthropic) = (Dialect::OpenAiChat, Dialect::AnthropicMessages);
+        for (line, headers, dialect, expect) in [
+            ("POST /v1/chat/completions", &[][..], openai, "Generate"),
+            ("POST /chat/completions", &[], openai, "Generate"),
+            ("POST /v1/messages", &[], anthropic, "pinned: None"),
+            (
+                "POST /anthropic/v1/messages",
+                &[],
+                anthropic,
+                "Some(\"anthropic\")",
+            ),
+            (
+                "POST /v1/messages/count_tokens",
+                &[],
+                anthropic,
+                "CountTokens",
+            ),
+            ("POST /v1/embeddings", &[], openai, "Embed"),
+            ("GET /v1/models", &[], openai, "Models"),
+            ("GET /v1/models", &["x-api-key"], anthropic, "Models"),
+            ("GET /v1/models/gpt-5.4", &[], openai, "name: \"gpt-5.4\""),
+            (
+                "POST /openai/v1/responses",
+                &[],
+                openai,
+                "rest: \"/v1/responses\"",
+            ),
+            // The other dialect's path at a provider is one of its own.
+            ("POST /openai/v1/messages", &[], openai, "Passthrough"),
+            (
+                "GET /openai/v1/models",
+                &["x-api-key"],
+                openai,
+                "Passthrough",
+            ),
+            (
+                "GET /v1/messages",
+                &[],
+                anthropic,
+                "`/v1/messages` takes POST",
+            ),
+            ("POST /nobody/v1/files", &[], openai, "UnknownRoute"),
+            (
+                "POST /v1/complete",
+                &["anthropic-version"],
+                anthropic,
+                "UnknownRoute",
+            ),
+            ("GET /", &[], openai, "no route `GET /`"),
+        ] {
+            check(line, headers, dialect, expect);
+        }
+    }
+}

@@ -253,6 +253,8 @@ fn in_stream(ending: Ending, usage: Option<Usage>, output_bytes: u64) -> Reporte
             usage,
             output_bytes,
         },
+        // An error instead of an answer is not billed.
+        (Ending::Error, None) if output_bytes == 0 => Reported::Nothing,
         (_, None) => Reported::Seen { output_bytes },
     }
 }

@@ -22,6 +22,20 @@ const PENDING_MAX_MS: u64 = 60_000;
 /// A session that rewrote history in its last transition does so again, but for one in ten.
 const APPENDS_AFTER_REWRITE: f64 = 0.1;
 
+/// Surcharges that may be paid before anything was saved, in tokens at the input price: a few large
+/// prompts, about 0.10 USD at 3 USD a million.
+const BANK_SEED_TOKENS: f64 = 32_768.0;
+
+/// Savings that count for later surcharges: enough for any day's guesses, not for a year's.
+const BANK_MAX_TOKENS: f64 = 10_000_000.0;
+
+/// From its third call on, a session that never reached the minimum is not begun to be written just
+/// beyond it: such sessions are short and about to end, and would pay more than they save.
+const LATE_START_TURN: u32 = 2;
+
+/// Such a session is written from this many times the minimum on.
+const LATE_START_MINIMA: u64 = 2;
+
 /// Pauses that must have been seen before the longer lifetime is considered.
 const PAUSES_MIN: u32 = 8;
 
@@ -65,7 +79,7 @@ pub fn decide(memory: &mut Memory, sight: &Sight<'_>) -> Decision {
         reasons.push(Reason::ProviderDecides);
         Spots::default()
     } else {
-        let top = worth_writing(memory, sight, &path, &outlook, held, &mut reasons);
+        let top = worth_writing(memory, sight, &path, &known, &outlook, held, &mut reasons);
         let ttl = lifetime(memory, sight, &path, &outlook, top, held, &mut reasons);
         place::spots(sight, &path, top, held, ttl)
     };
@@ -78,6 +92,7 @@ pub fn decide(memory: &mut Memory, sight: &Sight<'_>) -> Decision {
     );
     let shard = shard(memory, sight, &path, &known, &mut reasons);
     let ticket = enter(memory, sight, &path, &spots, held);
+    balance(memory, sight, &path, &spots, held);
     let lead = lead(sight, &ticket, &spots, held);
 
     let noted = Noted {
@@ -198,6 +213,7 @@ fn worth_writing(
     memory: &Memory,
     sight: &Sight<'_>,
     path: &Path,
+    known: &Known,
     outlook: &Outlook,
     held: Held,
     reasons: &mut Vec<Reason>,
@@ -220,6 +236,27 @@ fn worth_writing(
             (best_gain, best) = (gain, Some(segment));
         }
     }
+    let bank = memory
+        .banks
+        .peek(bank_key(sight, path))
+        .copied()
+        .unwrap_or(BANK_SEED_TOKENS);
+    let premium = |top: Option<usize>| {
+        surcharge
+            * super::float(
+                path.tokens_or_zero(top)
+                    .saturating_sub(path.tokens_or_zero(held.live)),
+            )
+    };
+    let start = sight.terms.minimum.0.saturating_mul(LATE_START_MINIMA);
+    let was_short = known
+        .previous
+        .as_ref()
+        .is_some_and(|previous| previous.tokens < start);
+    let is_late_start = known.turn >= LATE_START_TURN && was_short && held.live.is_none();
+    best = best.filter(|top| {
+        premium(Some(*top)) <= bank && (!is_late_start || path.tokens(*top) >= start)
+    });
     let percent = percent(shown);
     if !reaches_minimum(sight, path.total()) {
         reasons.push(Reason::BelowMinimum);
@@ -370,7 +407,9 @@ fn shard(
         sight.terms.family,
         CacheFamily::OpenaiAuto | CacheFamily::OpenaiBreakpoints | CacheFamily::Xai
     );
-    if !steers || sight.client.key_given {
+    // An estimate that errs low costs one call its key, which only steers.
+    let is_kept = reaches_minimum(sight, path.total() + sight.rest.0);
+    if !steers || !is_kept || sight.client.key_given {
         return None;
     }
     let home = known.previous.as_ref().and_then(|previous| previous.shard);
@@ -425,6 +464,29 @@ fn enter(memory: &mut Memory, sight: &Sight<'_>, path: &Path, spots: &Spots, hel
         estimated_input: Tokens(path.total() + sight.rest.0),
         calibrated: !sight.body.is_empty(),
     }
+}
+
+/// Who pays surcharges from one account.
+fn bank_key(sight: &Sight<'_>, path: &Path) -> u64 {
+    super::worth::hash(&[low(path.tenant), low(scope(sight.target))])
+}
+
+/// Books what reading saves and what writing costs more, in tokens at the input price: surcharges
+/// are paid out of what was saved before, so that a bad guess cannot be repeated for long.
+fn balance(memory: &mut Memory, sight: &Sight<'_>, path: &Path, spots: &Spots, held: Held) {
+    let read = path.tokens_or_zero(held.live);
+    let mut change = super::float(read) * (1.0 - sight.terms.read_ratio());
+    let mut paid = read;
+    for Mark { segment, ttl } in &spots.marks {
+        let reach = path.tokens(*segment).max(paid);
+        let surcharge = sight.terms.write_ratio(*ttl).unwrap_or(1.0) - 1.0;
+        change -= super::float(reach - paid) * surcharge;
+        paid = reach;
+    }
+    let bank = memory
+        .banks
+        .entry(bank_key(sight, path), || BANK_SEED_TOKENS);
+    *bank = (*bank + change).min(BANK_MAX_TOKENS);
 }
 
 fn lead(sight: &Sight<'_>, ticket: &Ticket, spots: &Spots, held: Held) -> Lead {

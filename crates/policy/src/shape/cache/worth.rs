@@ -41,6 +41,10 @@ const LATE_WEIGHT: f64 = 20.0;
 /// of a class outvote all before.
 const FORGET: f64 = 0.995;
 
+/// A return within this time is a program's, not a person's, and is learned from at once: such
+/// sessions are over before their horizon.
+const AT_ONCE_MS: u64 = 4_000;
+
 /// Late returns are looked for up to this many horizons after a call.
 const LATE_HORIZONS: u64 = 3;
 
@@ -310,6 +314,9 @@ impl Worth {
         let since = now.since(open.followed.at);
         if since <= open.followed.horizon_ms {
             open.reached = open.reached.max(tokens);
+            if since <= AT_ONCE_MS && open.reached >= open.followed.length {
+                self.learn_in_time(follow.0);
+            }
         } else if since <= open.followed.horizon_ms * LATE_HORIZONS
             && open.reached < open.followed.length
         {

@@ -1,0 +1,213 @@
+//! The cache lever before a simulated provider that meters as the real one does.
+//!
+//! **Invariant**: cost, untouched cost and savings are those of the provider's own figures at the
+//! price book's rates, to the pico-dollar.
+
+use std::sync::{Arc, Mutex};
+
+use gateway::clock::Clock as _;
+use policy::moment::Moment;
+use policy::money::PicoUsd;
+use policy::ports::Lever;
+use serde_json::{Value, json};
+use sim::metering::CacheMeter;
+use sim::provider::meter::quarter_of_bytes;
+use sim::provider::{Answer, Ask, Body, Provider};
+use testkit::client::{Client, Response, exchange};
+use testkit::upstream::{Recorded, Step, Upstream};
+use wire::dialect::Dialect;
+
+use crate::stage::{Hands, SPOKEN, Stage, full};
+
+/// Calls that arrive at once.
+const CALLS: usize = 8;
+
+/// claude-sonnet-4-6, in pico-USD a token: 3 USD a million in, 0.30 read, 3.75 written for five
+/// minutes, 15 out.
+const INPUT: i128 = 3_000_000;
+const READ: i128 = 300_000;
+const WRITE: i128 = 3_750_000;
+const OUTPUT: i128 = 15_000_000;
+
+/// The simulated provider; `first` stands before the first answer.
+async fn simulated(clock: Hands, first: Vec<Step>) -> Upstream {
+    let mut provider = Provider::new(quarter_of_bytes, Box::new(CacheMeter::new(0)));
+    let mut first = Some(first);
+    Upstream::playing(move |request| {
+        let answer = provider.answer(&asked(request, clock.now()));
+        let steps = first.take().unwrap_or_default().into_iter();
+        steps.chain(steps_of(answer)).collect()
+    })
+    .await
+}
+
+fn asked(request: &Recorded, at: Moment) -> Ask<'_> {
+    Ask {
+        method: &request.method,
+        path: &request.path,
+        authorization: request.header("authorization"),
+        x_api_key: request.header("x-api-key"),
+        anthropic_version: request.header("anthropic-version"),
+        body: &request.body,
+        at,
+    }
+}
+
+fn steps_of(answer: Answer) -> Vec<Step> {
+    match answer.body {
+        Body::Whole(bytes) => Step::json(answer.status, &String::from_utf8(bytes).unwrap()),
+        Body::Stream(frames) => {
+            let frames = frames.into_iter().map(|frame| Step::Chunk(frame.bytes));
+            [Step::head(answer.status, "text/event-stream")]
+                .into_iter()
+                .chain(frames)
+                .collect()
+        }
+    }
+}
+
+/// An agent's conversation after so many turns.
+fn conversation(turns: usize) -> String {
+    let mut messages = Vec::new();
+    for turn in 0..turns {
+        let question = format!("question {turn}: {}", "what does this part do? ".repeat(40));
+        messages.push(json!({"role": "user", "content": question}));
+        if turn + 1 < turns {
+            let answer = format!("answer {turn}: {}", "it counts. ".repeat(40));
+            messages.push(json!({"role": "assistant", "content": answer}));
+        }
+    }
+    let tools = json!([{
+        "name": "read_file",
+        "description": "Reads a file of the project. ".repeat(200),
+        "input_schema": {"type": "object", "properties": {"path": {"type": "string"}}},
+    }]);
+    let system = "You are a careful engineer. ".repeat(400);
+    json!({
+        "model": "claude-sonnet-4-6",
+        "max_tokens": 64,
+        "system": system,
+        "tools": tools,
+        "messages": messages,
+    })
+    .to_string()
+}
+
+/// What the provider reported: paid in full, read, written, generated.
+fn usage(response: &Response) -> [i128; 4] {
+    let body: Value = serde_json::from_slice(&response.body).expect(&response.text());
+    [
+        "input_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "output_tokens",
+    ]
+    .map(|name| i128::from(body["usage"][name].as_u64().unwrap_or(0)))
+}
+
+#[tokio::test]
+async fn identical_calls_write_once() {
+    let stage_clock = Hands::default();
+    let gate = vec![Step::Gate];
+    let upstream = simulated(stage_clock, gate).await;
+    let stage = Stage::with(full(upstream.url())).await;
+    let spoken = &SPOKEN[1];
+    assert_eq!(spoken.dialect, Dialect::AnthropicMessages);
+    let body = conversation(2);
+    let mut clients = Vec::new();
+    for _ in 0..CALLS {
+        let mut client = Client::connect(&stage.url).await;
+        client
+            .ask("POST", spoken.path, spoken.headers, body.as_bytes())
+            .await;
+        clients.push(client);
+    }
+    stage
+        .books
+        .wait_for(|written| written.opened == CALLS)
+        .await;
+    upstream.request(0).await;
+    upstream.open_gate();
+    let (mut writes, mut reads) = (Vec::new(), Vec::new());
+    for client in &mut clients {
+        let response = client.response().await.unwrap();
+        let [_, read, written, _] = usage(&response);
+        if written > 0 {
+            writes.push(written);
+        } else {
+            reads.push(read);
+        }
+    }
+    assert_eq!(
+        (writes.len(), reads.len()),
+        (1, CALLS - 1),
+        "{writes:?} {reads:?}"
+    );
+    assert!(
+        reads.iter().all(|read| *read == writes[0]),
+        "{writes:?} {reads:?}"
+    );
+    stage.books.settled(CALLS).await;
+}
+
+#[tokio::test]
+async fn a_conversation_is_booked_to_the_pico_dollar() {
+    let clock: Arc<Mutex<Option<Hands>>> = Arc::default();
+    let upstream = {
+        let mut provider = Provider::new(quarter_of_bytes, Box::new(CacheMeter::new(0)));
+        let clock = Arc::clone(&clock);
+        Upstream::playing(move |request| {
+            let now = clock.lock().unwrap().as_ref().unwrap().now();
+            steps_of(provider.answer(&asked(request, now)))
+        })
+        .await
+    };
+    let stage = Stage::with(full(upstream.url())).await;
+    *clock.lock().unwrap() = Some(stage.clock.clone());
+    let spoken = &SPOKEN[1];
+    let mut written_before = 0;
+    let mut saved_sum = 0;
+    for turn in 0..4_usize {
+        let body = conversation(turn + 1);
+        let response = exchange(
+            &stage.url,
+            "POST",
+            spoken.path,
+            spoken.headers,
+            body.as_bytes(),
+        )
+        .await;
+        let [uncached, read, written, output] = usage(&response);
+        assert_eq!(
+            read, written_before,
+            "call {turn} reads what was written before"
+        );
+        written_before += written;
+        let cost = uncached * INPUT + read * READ + written * WRITE + output * OUTPUT;
+        let untouched = (uncached + read + written) * INPUT + output * OUTPUT;
+        let calls = stage.books.settled(turn + 1).await;
+        let settled = calls[turn].settled.as_ref().unwrap();
+        let pico = |amount: i128| Some(PicoUsd(amount.try_into().unwrap()));
+        assert_eq!(settled.cost, pico(cost));
+        assert_eq!(settled.untouched, pico(untouched));
+        assert_eq!(
+            settled.savings.get(&Lever::Cache).copied(),
+            pico(untouched - cost)
+        );
+        assert_eq!(calls[turn].opened.session, calls[0].opened.session);
+        let saved = pico(untouched - cost).unwrap().exact();
+        assert_eq!(
+            response.header("x-tokenwise-saved-usd"),
+            Some(saved.as_str())
+        );
+        let cost = pico(cost).unwrap().exact();
+        assert_eq!(response.header("x-tokenwise-cost-usd"), Some(cost.as_str()));
+        saved_sum += untouched;
+        saved_sum -= settled.cost.map_or(0, |cost| i128::from(cost.0));
+        stage.clock.turn(20_000);
+    }
+    assert!(
+        written_before > 0 && saved_sum > 0,
+        "{written_before} {saved_sum}"
+    );
+}

@@ -1,0 +1,125 @@
+//! Whose credentials travel where.
+//!
+//! **Invariant**: a key of ours opens our door and goes no further; the provider's credential is the
+//! only one beside a call (`our_keys_stay_here`).
+
+use gateway::setup::{Access, Credential, Setup};
+use testkit::client::exchange;
+use testkit::upstream::{Recorded, Step, Upstream};
+use wire::dialect::Dialect;
+
+use crate::stage::{CLIENT_KEY, PROVIDER_KEY, SPOKEN, Stage, plain};
+
+/// A client's own key at the provider.
+const OWN: &str = "sk-own";
+
+fn body(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::OpenAiChat => r#"{"model":"gpt-5.4","messages":[{"role":"user","content":"hi"}]}"#,
+        Dialect::AnthropicMessages => {
+            r#"{"model":"claude-sonnet-4-6","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#
+        }
+    }
+}
+
+/// What one call with these headers sends upstream.
+async fn sent(setup: fn(&str) -> Setup, row: usize, headers: &[(&str, &str)]) -> Recorded {
+    let upstream = Upstream::scripted([Step::json(200, "{}")]).await;
+    let stage = Stage::with(setup(upstream.url())).await;
+    let spoken = &SPOKEN[row];
+    let body = body(spoken.dialect);
+    let answer = exchange(&stage.url, "POST", spoken.path, headers, body.as_bytes()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    upstream.request(0).await
+}
+
+/// Checks the credentials that one call carries upstream, as `authorization` and `x-api-key`.
+async fn check(
+    setup: fn(&str) -> Setup,
+    row: usize,
+    headers: &[(&str, &str)],
+    expect: (Option<&str>, Option<&str>),
+) {
+    let sent = sent(setup, row, headers).await;
+    let got = (sent.header("authorization"), sent.header("x-api-key"));
+    assert_eq!(got, expect, "{headers:?}");
+    for (name, value) in &sent.headers {
+        assert!(!value.contains(CLIENT_KEY), "{name}: {value}");
+        assert!(
+            !name.to_lowercase().starts_with("x-tokenwise"),
+            "{name}: {value}"
+        );
+    }
+}
+
+/// The client's own credential goes on; keys of ours are asked for.
+fn from_client(url: &str) -> Setup {
+    let mut setup = plain(url);
+    for upstream in &mut setup.upstreams {
+        upstream.credential = Credential::FromClient;
+    }
+    setup
+}
+
+/// The same on loopback, where no key is asked for.
+fn open_from_client(url: &str) -> Setup {
+    Setup {
+        access: Access::Open,
+        ..from_client(url)
+    }
+}
+
+fn without_credential(url: &str) -> Setup {
+    let mut setup = plain(url);
+    for upstream in &mut setup.upstreams {
+        upstream.credential = Credential::Nothing;
+    }
+    setup
+}
+
+#[tokio::test]
+async fn our_keys_stay_here() {
+    let bearer = format!("Bearer {PROVIDER_KEY}");
+    let configured = [(Some(bearer.as_str()), None), (None, Some(PROVIDER_KEY))];
+    let own_bearer = format!("Bearer {OWN}");
+    let ways: [&[(&str, &str)]; 5] = [
+        &[("authorization", "Bearer tw-client")],
+        &[("x-api-key", "tw-client")],
+        &[("x-tokenwise-key", "tw-client")],
+        &[
+            ("x-tokenwise-key", "tw-client"),
+            ("authorization", &own_bearer),
+            ("x-api-key", OWN),
+        ],
+        &[
+            ("authorization", "bearer tw-client"),
+            ("x-api-key", "tw-client"),
+            ("api-key", "tw-client"),
+            ("x-goog-api-key", "tw-client"),
+            ("x-tokenwise-session", "s1"),
+            ("x-tokenwise-task", "t1"),
+            ("connection", "x-private"),
+            ("x-private", "tw-client"),
+        ],
+    ];
+    for (row, expect) in configured.into_iter().enumerate() {
+        for headers in ways {
+            check(plain, row, headers, expect).await;
+        }
+    }
+    for row in 0..SPOKEN.len() {
+        check(from_client, row, ways[0], (None, None)).await;
+        check(from_client, row, ways[1], (None, None)).await;
+        check(from_client, row, ways[3], (Some(&own_bearer), Some(OWN))).await;
+        check(without_credential, row, ways[4], (None, None)).await;
+        let own: &[(&str, &str)] = &[("authorization", &own_bearer)];
+        check(open_from_client, row, own, (Some(&own_bearer), None)).await;
+        check(
+            open_from_client,
+            row,
+            &[("x-api-key", OWN)],
+            (None, Some(OWN)),
+        )
+        .await;
+    }
+}

@@ -1,0 +1,105 @@
+//! Stopping, and the pages for operators.
+//!
+//! **Invariant**: a stop refuses what is new and finishes what is open.
+
+use testkit::client::{Client, exchange};
+use testkit::http1::{Ending, Piece};
+use testkit::upstream::{Step, Upstream};
+use tokio::net::TcpStream;
+
+use crate::stage::{SPOKEN, Stage, plain};
+
+const STREAM: &str =
+    r#"{"model":"gpt-5.4","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+const EVENTS: [&str; 2] = [
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\n",
+    "data: [DONE]\n\n",
+];
+
+#[tokio::test]
+async fn a_stop_waits_for_open_streams() {
+    let mut script = Step::events(&EVENTS);
+    script.insert(2, Step::Gate);
+    let upstream = Upstream::scripted([script]).await;
+    let mut stage = Stage::with(plain(upstream.url())).await;
+    let mut open = Client::connect(&stage.url).await;
+    open.ask("POST", SPOKEN[0].path, SPOKEN[0].headers, STREAM.as_bytes())
+        .await;
+    open.head().await.unwrap();
+    assert_eq!(open.piece().await, Piece::Data(EVENTS[0].into()));
+
+    // A client whose request has begun, but has not come to its end.
+    let mut late = Client::connect(&stage.url).await;
+    let request = testkit::client::request(
+        "POST",
+        SPOKEN[0].path,
+        &[SPOKEN[0].headers, &[("expect", "100-continue")]].concat(),
+        STREAM.as_bytes(),
+    );
+    let (head, body) = request.split_at(request.len() - STREAM.len());
+    late.send(head).await;
+    assert_eq!(late.head().await.unwrap().status(), 100);
+
+    stage.gateway.tasks.stop();
+    late.send(body).await;
+    let refused = late.response().await.unwrap();
+    assert_eq!(
+        (refused.status, refused.header("x-should-retry")),
+        (503, None)
+    );
+    assert!(
+        refused.text().contains(r#""code":"shutting_down""#),
+        "{}",
+        refused.text()
+    );
+
+    upstream.open_gate();
+    assert_eq!(open.piece().await, Piece::Data(EVENTS[1].into()));
+    assert_eq!(open.piece().await, Piece::End);
+    stage.stopped().await;
+    stage.books.settled(1).await;
+    let address = stage.url.trim_start_matches("http://");
+    assert!(
+        TcpStream::connect(address).await.is_err(),
+        "it still listens"
+    );
+}
+
+#[tokio::test]
+async fn operators_see_whether_it_lives() {
+    let upstream = Upstream::scripted([Step::events(&EVENTS)]).await;
+    let stage = Stage::with(plain(upstream.url())).await;
+    let page = async |path: &str| exchange(&stage.url, "GET", path, &[], b"").await;
+    assert_eq!(page("/healthz").await.text(), "ok\n");
+    assert_eq!(page("/readyz").await.text(), "ready\n");
+    let spoken = &SPOKEN[0];
+    let answer = exchange(
+        &stage.url,
+        "POST",
+        spoken.path,
+        spoken.headers,
+        STREAM.as_bytes(),
+    )
+    .await;
+    assert_eq!((answer.status, answer.ending), (200, Ending::Whole));
+    assert_eq!(
+        exchange(&stage.url, "POST", spoken.path, &[], b"{}")
+            .await
+            .status,
+        401
+    );
+    let metrics = page("/metrics").await;
+    for line in [
+        r#"tokenwise_calls_total{provider="openai",end="answered"} 1"#,
+        r#"tokenwise_refusals_total{reason="Unauthenticated"} 1"#,
+        "tokenwise_calls_open 0",
+        "# EOF",
+    ] {
+        assert!(
+            metrics.text().lines().any(|had| had == line),
+            "{line}\n{}",
+            metrics.text()
+        );
+    }
+    assert!(!metrics.text().contains("tw-client"));
+}
