@@ -11,14 +11,15 @@ use serde_json::Value;
 use crate::home::Home;
 
 /// A running process that says where it listens.
-struct Served {
+pub(crate) struct Served {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     _stdout: BufReader<ChildStdout>,
 }
 
 impl Served {
-    fn start(mut command: Command) -> Self {
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(mut command: Command) -> Self {
         let command = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -55,8 +56,14 @@ impl Served {
         answer
     }
 
+    /// Ends it in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Asks it to end, and waits for it.
-    fn stop(mut self) -> Option<i32> {
+    pub(crate) fn stop(mut self) -> Option<i32> {
         let id = self.child.id().to_string();
         assert!(
             Command::new("kill")
