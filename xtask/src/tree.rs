@@ -15,6 +15,7 @@ const GENERATED_FOLDERS: &[&str] = &[
     "__pycache__",
     "bench/out",
     "bench/peers",
+    "bench/payloads",
     "bench/run",
     "node_modules",
     "target",
