@@ -28,6 +28,14 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// 50 ms: after a failed `accept` (out of file descriptors), before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What a browser shows at the base address.
+const WELCOME: &str = "tokenwise is running.\n\n\
+    POST /v1/messages, /v1/messages/count_tokens   the Anthropic dialect\n\
+    POST /v1/chat/completions, /v1/embeddings      the OpenAI dialect\n\
+    GET  /v1/models                                the models of every provider\n\
+    /PROVIDER/...                                  everything else that a provider offers\n\
+    GET  /healthz, /readyz, /metrics               for operators\n";
+
 /// Serves until the gateway's tasks are asked to stop, then drains.
 pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     loop {
@@ -85,8 +93,10 @@ async fn connection(gateway: Arc<Gateway>, stream: TcpStream) {
 
 /// The pages for operators; everything else is a call.
 async fn respond(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<ReplyBody> {
-    if request.method() == Method::GET {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
         match request.uri().path() {
+            // Clients ask here whether anyone is there, and so do people with a browser.
+            "/" => return page(StatusCode::OK, "text/plain", WELCOME.to_owned()),
             "/healthz" => return page(StatusCode::OK, "text/plain", "ok\n".to_owned()),
             "/readyz" => {
                 let (status, text) = match () {

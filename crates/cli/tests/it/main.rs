@@ -4,6 +4,7 @@
 //! whoever runs it (`Home`).
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::print_stdout, reason = "figures of a long test")]
 
 mod commands;
 mod demo;

@@ -211,14 +211,14 @@ fn client_cache(request: &Request<'_>, call: &Call, plan: &Plan) -> ClientCache 
     cache
 }
 
-/// The session that a client names in its own way: Claude Code writes it into `metadata.user_id`,
-/// Codex and others give their conversations a cache key.
+/// The session that Claude Code names within `metadata.user_id`, as `…_session_ID` or, in later
+/// versions, as the member `session_id` of a JSON text.
 fn named_session<'r>(request: &'r Request<'_>) -> Option<&'r str> {
-    let user = request.client.user_id.as_deref();
-    let in_user = user
-        .and_then(|user| user.rsplit_once("session_"))
-        .map(|(_, session)| session);
-    in_user.filter(|session| !session.is_empty())
+    let (_, behind) = request.client.user_id.as_deref()?.rsplit_once("session_")?;
+    let id = behind.trim_start_matches(r#"id":""#);
+    let is_id = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    let end = id.find(|letter| !is_id(letter)).unwrap_or(id.len());
+    id.get(..end).filter(|id| !id.is_empty())
 }
 
 impl CacheLever {
@@ -341,4 +341,30 @@ pub async fn wait(mut written: watch::Receiver<()>) {
 /// The guarded value, also after a panic elsewhere: estimates may be off then, money is not.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::dialect::Dialect;
+
+    use super::*;
+
+    #[test]
+    fn sessions_are_found_in_user_ids() {
+        for (user_id, expect) in [
+            ("user_1_account__session_0b-4a", Some("0b-4a")),
+            (
+                r#"{\"device_id\":\"d\",\"session_id\":\"0b-4a\"}"#,
+                Some("0b-4a"),
+            ),
+            ("user_1", None),
+            ("session_", None),
+        ] {
+            let body =
+                format!(r#"{{"model":"m","messages":[],"metadata":{{"user_id":"{user_id}"}}}}"#);
+            let request = Dialect::AnthropicMessages.read(body.as_bytes());
+            let request = request.expect("a request");
+            assert_eq!(named_session(&request), expect, "{user_id}");
+        }
+    }
 }

@@ -250,7 +250,7 @@ mod tests {
                 anthropic,
                 "UnknownRoute",
             ),
-            ("GET /", &[], openai, "no route `GET /`"),
+            ("GET /v9", &[], openai, "no route `GET /v9`"),
         ] {
             check(line, headers, dialect, expect);
         }

@@ -186,7 +186,7 @@ async fn read(client: &mut Client, bytes: usize) {
     while got < bytes {
         match client.piece().await {
             Piece::Data(data) => got += data.len(),
-            end => panic!("{end:?} after {got} of {bytes} bytes"),
+            end @ (Piece::End | Piece::Broken) => panic!("{end:?} after {got} of {bytes} bytes"),
         }
     }
 }

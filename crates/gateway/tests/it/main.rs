@@ -3,6 +3,7 @@
 //! **Invariant**: no fixed port, no sleep, no timing: order comes from events that a test waits for.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(clippy::print_stdout, reason = "tables of what was refused")]
 
 mod bad_input;
 mod cache;

@@ -65,7 +65,7 @@ async fn held_stream(row: usize, stage: &Stage) -> Client {
     while got.len() < events.concat().len() {
         match client.piece().await {
             Piece::Data(data) => got.extend(data),
-            end => panic!("{end:?}"),
+            end @ (Piece::End | Piece::Broken) => panic!("{end:?}"),
         }
     }
     assert_eq!(String::from_utf8(got).unwrap(), events.concat());
