@@ -6,13 +6,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
+use policy::ports::End;
 use policy::refusal::{Reason, Refusal};
-use wire::dialect::Dialect;
+use wire::dialect::openai_chat::request::read_embeddings;
 use wire::dialect::stream::UsageDisplay;
+use wire::dialect::{Dialect, read_model};
 use wire::problem::Problem;
+use wire::splice::Splice;
 
 use crate::Gateway;
 use crate::dispatch::send::{self, Outgoing};
@@ -26,7 +29,6 @@ use crate::relay::whole::{Meter, relay};
 use crate::route::{Plan, route};
 use crate::settle::receipt::{Opening, Outcome, Receipt, Reported};
 use crate::setup::Setup;
-use policy::ports::End;
 
 /// Serves one call.
 pub async fn serve(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<ReplyBody> {
@@ -66,26 +68,31 @@ async fn answer(gateway: &Arc<Gateway>, mut call: Call) -> Result<Response<Reply
         let message = "the ledger's disk does not keep up; try again, or see `tokenwise doctor`";
         return Err(Refusal::new(Reason::LedgerBehind, message));
     }
-    let setup = gateway.setup.load_full();
+    let setup = &gateway.setup.load_full();
     let body = std::mem::replace(&mut call.body, Body::Whole(Bytes::new()));
+    let service = Service {
+        gateway,
+        setup,
+        call: &call,
+    };
     match (call.endpoint.clone(), body) {
         (Endpoint::Generate { dialect, pinned }, Body::Whole(body)) => {
-            generate(gateway, &setup, &call, body, dialect, pinned.as_deref()).await
+            service.generate(body, dialect, pinned.as_deref()).await
         }
         (Endpoint::CountTokens { pinned }, Body::Whole(body)) => {
-            count(gateway, &setup, &call, body, pinned.as_deref()).await
+            service.count(body, pinned.as_deref()).await
         }
         (Endpoint::Embed { pinned }, Body::Whole(body)) => {
-            embed(gateway, &setup, &call, body, pinned.as_deref()).await
+            service.embed(body, pinned.as_deref()).await
         }
         (Endpoint::Model { dialect, name }, body) => {
-            let plan = route(&setup, &name, dialect, None)?;
+            let plan = route(setup, &name, dialect, None)?;
             let rest = format!("{}/{}", models::path(dialect), plan.model);
-            pass(gateway, &setup, &call, body, &plan.upstream.id, &rest).await
+            service.pass(body, &plan.upstream.id, &rest).await
         }
-        (Endpoint::Models { dialect }, _) => models::list(gateway, &setup, &call, dialect).await,
+        (Endpoint::Models { dialect }, _) => models::list(gateway, setup, &call, dialect).await,
         (Endpoint::Passthrough { provider, rest }, body) => {
-            pass(gateway, &setup, &call, body, &provider, &rest).await
+            service.pass(body, &provider, &rest).await
         }
         (_, Body::Flowing(_)) => Err(Refusal::new(
             Reason::Internal,
@@ -94,232 +101,216 @@ async fn answer(gateway: &Arc<Gateway>, mut call: Call) -> Result<Response<Reply
     }
 }
 
-/// An answer to a conversation: the one kind of call that levers work on.
-async fn generate(
-    gateway: &Arc<Gateway>,
-    setup: &Arc<Setup>,
-    call: &Call,
-    body: Bytes,
-    dialect: Dialect,
-    pinned: Option<&str>,
-) -> Result<Response<ReplyBody>, Refusal> {
-    let request = dialect
-        .read(&body)
-        .map_err(|error| unreadable(error.problem()))?;
-    let plan = route(setup, &request.model, dialect, pinned)?;
-    let shaped = shape::shape(gateway, setup, call, &request, &plan);
-    let opening = Opening::of(call, &request.model, &plan, body.len());
-    let opening = opening.shaped(shaped.session, shaped.ticket);
-    let receipt = Receipt::open(gateway, setup, opening);
-    if let Some(written) = shaped.wait {
-        shape::wait(written).await;
-    }
-    let usage = if request.usage_asked {
-        UsageDisplay::Shown
-    } else {
-        UsageDisplay::Hidden
-    };
-    let bytes = if shaped.splice.is_empty() {
-        body.clone()
-    } else {
-        Bytes::from(shaped.splice.apply(&body))
-    };
-    let mut upstream_headers = headers::upstream(&call.headers, &plan.upstream, setup.access);
-    upstream_headers.extend(shaped.headers);
-    let path = main_path(dialect);
-    let sent = Sent {
-        path,
-        headers: upstream_headers,
-        body: Either::Left(Full::new(bytes)),
-    };
-    dispatch(
-        gateway,
-        setup,
-        call,
-        &plan,
-        sent,
-        Meter::Dialect(dialect, usage),
-        receipt,
-    )
-    .await
+/// A call, and what it is served with.
+struct Service<'a> {
+    gateway: &'a Arc<Gateway>,
+    setup: &'a Arc<Setup>,
+    call: &'a Call,
 }
 
-/// The size of a conversation: free, and never shaped.
-async fn count(
-    gateway: &Arc<Gateway>,
-    setup: &Arc<Setup>,
-    call: &Call,
-    body: Bytes,
-    pinned: Option<&str>,
-) -> Result<Response<ReplyBody>, Refusal> {
-    let dialect = Dialect::AnthropicMessages;
-    let request = dialect
-        .read(&body)
-        .map_err(|error| unreadable(error.problem()))?;
-    let plan = route(setup, &request.model, dialect, pinned)?;
-    let mut splice = wire::splice::Splice::default();
-    if plan.model != request.model {
+/// What goes out on a leg, and how its answer is metered.
+struct Sent<'a> {
+    path: &'a str,
+    headers: HeaderMap,
+    body: Outgoing,
+    meter: Meter,
+}
+
+impl Service<'_> {
+    /// An answer to a conversation: the one kind of call that levers work on.
+    async fn generate(
+        &self,
+        body: Bytes,
+        dialect: Dialect,
+        pinned: Option<&str>,
+    ) -> Result<Response<ReplyBody>, Refusal> {
+        let Self {
+            gateway,
+            setup,
+            call,
+        } = *self;
+        let request = dialect
+            .read(&body)
+            .map_err(|error| unreadable(error.problem()))?;
+        let plan = route(setup, &request.model, dialect, pinned)?;
+        let shaped = shape::shape(gateway, setup, call, &request, &plan);
+        let opening = Opening::of(call, &request.model, &plan, body.len());
+        let opening = opening.shaped(shaped.session, shaped.ticket);
+        let receipt = Receipt::open(gateway, setup, opening);
+        if let Some(written) = shaped.wait {
+            shape::wait(written).await;
+        }
+        let shown = request.usage_asked;
+        let usage = if shown {
+            UsageDisplay::Shown
+        } else {
+            UsageDisplay::Hidden
+        };
+        let mut headers = self.headers(&plan);
+        headers.extend(shaped.headers);
+        let body = edited(&body, &shaped.splice);
+        let (path, meter) = (main_path(dialect), Meter::Dialect(dialect, usage));
+        self.send(
+            &plan,
+            Sent {
+                path,
+                headers,
+                body,
+                meter,
+            },
+            receipt,
+        )
+        .await
+    }
+
+    /// The size of a conversation: free, and never shaped.
+    async fn count(
+        &self,
+        body: Bytes,
+        pinned: Option<&str>,
+    ) -> Result<Response<ReplyBody>, Refusal> {
+        let dialect = Dialect::AnthropicMessages;
+        let request = dialect
+            .read(&body)
+            .map_err(|error| unreadable(error.problem()))?;
+        let plan = route(self.setup, &request.model, dialect, pinned)?;
+        let mut splice = Splice::default();
         request.rename_model(&plan.model, &mut splice);
+        let sent = Sent {
+            path: "/v1/messages/count_tokens",
+            headers: self.headers(&plan),
+            body: edited(&body, &splice),
+            meter: Meter::Free,
+        };
+        self.send(&plan, sent, self.open(&plan, &request.model, body.len()))
+            .await
     }
-    let opening = Opening::of(call, &request.model, &plan, body.len());
-    let receipt = Receipt::open(gateway, setup, opening);
-    let bytes = if splice.is_empty() {
-        body.clone()
-    } else {
-        splice.apply(&body).into()
-    };
-    let sent = Sent {
-        path: "/v1/messages/count_tokens",
-        headers: headers::upstream(&call.headers, &plan.upstream, setup.access),
-        body: Either::Left(Full::new(bytes)),
-    };
-    dispatch(gateway, setup, call, &plan, sent, Meter::Free, receipt).await
-}
 
-/// Embeddings: priced, never shaped.
-async fn embed(
-    gateway: &Arc<Gateway>,
-    setup: &Arc<Setup>,
-    call: &Call,
-    body: Bytes,
-    pinned: Option<&str>,
-) -> Result<Response<ReplyBody>, Refusal> {
-    let dialect = Dialect::OpenAiChat;
-    let request = wire::dialect::openai_chat::request::read_embeddings(&body)
-        .map_err(|error| unreadable(error.problem()))?;
-    let plan = route(setup, &request.model, dialect, pinned)?;
-    let mut splice = wire::splice::Splice::default();
-    if plan.model != request.model {
+    /// Embeddings: priced, never shaped.
+    async fn embed(
+        &self,
+        body: Bytes,
+        pinned: Option<&str>,
+    ) -> Result<Response<ReplyBody>, Refusal> {
+        let dialect = Dialect::OpenAiChat;
+        let request = read_embeddings(&body).map_err(|error| unreadable(error.problem()))?;
+        let plan = route(self.setup, &request.model, dialect, pinned)?;
+        let mut splice = Splice::default();
         request.rename_model(&plan.model, &mut splice);
+        let sent = Sent {
+            path: "/embeddings",
+            headers: self.headers(&plan),
+            body: edited(&body, &splice),
+            meter: Meter::Dialect(dialect, UsageDisplay::Shown),
+        };
+        self.send(&plan, sent, self.open(&plan, &request.model, body.len()))
+            .await
     }
-    let opening = Opening::of(call, &request.model, &plan, body.len());
-    let receipt = Receipt::open(gateway, setup, opening);
-    let bytes = if splice.is_empty() {
-        body.clone()
-    } else {
-        splice.apply(&body).into()
-    };
-    let sent = Sent {
-        path: "/embeddings",
-        headers: headers::upstream(&call.headers, &plan.upstream, setup.access),
-        body: Either::Left(Full::new(bytes)),
-    };
-    dispatch(
-        gateway,
-        setup,
-        call,
-        &plan,
-        sent,
-        Meter::Dialect(dialect, UsageDisplay::Shown),
-        receipt,
-    )
-    .await
-}
 
-/// Anything else that a provider offers.
-async fn pass(
-    gateway: &Arc<Gateway>,
-    setup: &Arc<Setup>,
-    call: &Call,
-    body: Body,
-    provider: &str,
-    rest: &str,
-) -> Result<Response<ReplyBody>, Refusal> {
-    let upstream = setup.upstream(provider).ok_or_else(|| {
-        let message = format!("provider `{provider}` is no longer configured");
-        Refusal::new(Reason::UnknownRoute, message)
-    })?;
-    let model = wire::dialect::read_model(body.bytes()).unwrap_or_default();
-    let plan = Plan {
-        upstream: upstream.clone(),
-        model: model.clone(),
-    };
-    let bytes = body.bytes().len();
-    let receipt = Receipt::open(gateway, setup, Opening::of(call, &model, &plan, bytes));
-    let body = match body {
-        Body::Whole(bytes) => Either::Left(Full::new(bytes)),
-        Body::Flowing(incoming) => Either::Right(incoming),
-    };
-    // A base address that ends in a version takes paths with and without it.
-    let base = upstream.base.path().trim_end_matches('/');
-    let version = base.rsplit('/').next().filter(|last| last.starts_with('v'));
-    let unversioned = version.and_then(|version| rest.strip_prefix(&format!("/{version}")));
-    let path = unversioned
-        .filter(|rest| rest.starts_with('/'))
-        .unwrap_or(rest);
-    let headers = headers::upstream(&call.headers, upstream, setup.access);
-    // Reading and deleting is never billed.
-    let meter = match call.method {
-        Method::POST => Meter::Watched(upstream.dialect),
-        _ => Meter::Free,
-    };
-    dispatch(
-        gateway,
-        setup,
-        call,
-        &plan,
-        Sent {
+    /// Anything else that a provider offers.
+    async fn pass(
+        &self,
+        body: Body,
+        provider: &str,
+        rest: &str,
+    ) -> Result<Response<ReplyBody>, Refusal> {
+        let upstream = self.setup.upstream(provider).ok_or_else(|| {
+            let message = format!("provider `{provider}` is no longer configured");
+            Refusal::new(Reason::UnknownRoute, message)
+        })?;
+        let model = read_model(body.bytes()).unwrap_or_default();
+        let plan = Plan {
+            upstream: upstream.clone(),
+            model,
+        };
+        let receipt = self.open(&plan, &plan.model, body.bytes().len());
+        let sent = Sent {
+            path: below(&upstream.base, rest),
+            headers: self.headers(&plan),
+            body: match body {
+                Body::Whole(bytes) => Either::Left(Full::new(bytes)),
+                Body::Flowing(incoming) => Either::Right(incoming),
+            },
+            // Reading and deleting is never billed.
+            meter: match self.call.method {
+                Method::POST => Meter::Watched(upstream.dialect),
+                _ => Meter::Free,
+            },
+        };
+        self.send(&plan, sent, receipt).await
+    }
+
+    /// Opens the account of a call that no lever touches.
+    fn open(&self, plan: &Plan, asked: &str, body_bytes: usize) -> Receipt {
+        let opening = Opening::of(self.call, asked, plan, body_bytes);
+        Receipt::open(self.gateway, self.setup, opening)
+    }
+
+    fn headers(&self, plan: &Plan) -> HeaderMap {
+        headers::upstream(&self.call.headers, &plan.upstream, self.setup.access)
+    }
+
+    /// Sends the plan's leg and relays what comes back.
+    async fn send(
+        &self,
+        plan: &Plan,
+        sent: Sent<'_>,
+        mut receipt: Receipt,
+    ) -> Result<Response<ReplyBody>, Refusal> {
+        let Sent {
             path,
             headers,
             body,
-        },
-        meter,
-        receipt,
-    )
-    .await
-}
-
-/// What goes out on a leg.
-struct Sent<'a> {
-    path: &'a str,
-    headers: http::HeaderMap,
-    body: Outgoing,
-}
-
-/// Sends the plan's leg and relays what comes back.
-async fn dispatch(
-    gateway: &Arc<Gateway>,
-    setup: &Arc<Setup>,
-    call: &Call,
-    plan: &Plan,
-    sent: Sent<'_>,
-    meter: Meter,
-    mut receipt: Receipt,
-) -> Result<Response<ReplyBody>, Refusal> {
-    let Sent {
-        path,
-        headers,
-        body,
-    } = sent;
-    let (method, query) = (call.method.clone(), call.query.as_deref());
-    let request = send::request(method, &plan.upstream, path, query, headers, body);
-    let request = request.ok_or_else(|| {
-        Refusal::new(
-            Reason::BadRequest,
-            format!("`{path}` is not a path that can be called"),
-        )
-    })?;
-    receipt.sent();
-    match gateway
-        .http
-        .send(request, &plan.upstream, &setup.limits)
-        .await
-    {
-        Ok(response) => {
-            receipt.answered(response.status().as_u16());
-            relay(response, meter, receipt, &setup.limits).await
-        }
-        Err(refusal) => {
-            // Whether the upstream saw any of it is not known; nothing came back, nothing is billed.
-            let reported = Reported::Nothing;
-            receipt.settle(Outcome {
-                end: End::UpstreamBroke,
-                status: 502,
-                reported,
-            });
-            Err(refusal)
+            meter,
+        } = sent;
+        let (method, query) = (self.call.method.clone(), self.call.query.as_deref());
+        let request = send::request(method, &plan.upstream, path, query, headers, body);
+        let request = request.ok_or_else(|| {
+            let message = format!("`{path}` is not a path that can be called");
+            Refusal::new(Reason::BadRequest, message)
+        })?;
+        let limits = &self.setup.limits;
+        receipt.sent();
+        match self
+            .gateway
+            .http
+            .send(request, &plan.upstream, limits)
+            .await
+        {
+            Ok(response) => {
+                receipt.answered(response.status().as_u16());
+                relay(response, meter, receipt, limits).await
+            }
+            Err(refusal) => {
+                // Nothing came back, so nothing is billed, whatever the upstream saw.
+                let (end, reported) = (End::UpstreamBroke, Reported::Nothing);
+                receipt.settle(Outcome {
+                    end,
+                    status: 502,
+                    reported,
+                });
+                Err(refusal)
+            }
         }
     }
+}
+
+/// The body with its edits; without any, the client's own bytes.
+fn edited(body: &Bytes, splice: &Splice) -> Outgoing {
+    let bytes = if splice.is_empty() {
+        body.clone()
+    } else {
+        splice.apply(body).into()
+    };
+    Either::Left(Full::new(bytes))
+}
+
+/// The path below a base address: one that ends in a version takes paths with and without it.
+fn below<'p>(base: &Uri, path: &'p str) -> &'p str {
+    let last = base.path().trim_end_matches('/').rsplit('/').next();
+    let version = last.filter(|last| last.starts_with('v'));
+    let inner = version.and_then(|version| path.strip_prefix('/')?.strip_prefix(version));
+    inner.filter(|inner| inner.starts_with('/')).unwrap_or(path)
 }
 
 /// The path of a dialect's main endpoint below a base address.

@@ -65,9 +65,7 @@ pub fn shape(
     plan: &Plan,
 ) -> Shaped {
     let mut splice = Splice::default();
-    if plan.model != request.model {
-        request.rename_model(&plan.model, &mut splice);
-    }
+    request.rename_model(&plan.model, &mut splice);
     if setup.ask_usage == AskUsage::Always && plan.upstream.asks_usage && request.stream {
         request.ask_usage(&mut splice);
     }
