@@ -45,7 +45,7 @@ impl Field {
             if self.count.load(Ordering::SeqCst) >= CALLS {
                 break;
             }
-            let streamed = (client + turn) % 2 == 0;
+            let streamed = (client + turn).is_multiple_of(2);
             let body = format!(
                 r#"{{"model":"claude-haiku-4-5","max_tokens":64,"stream":{streamed},"messages":[{{"role":"user","content":"words:8 {client}-{turn}"}}]}}"#
             );
