@@ -29,14 +29,14 @@ const UNRENDERED: [&str; 5] = [
 
 /// Counts, and remembers what it counted.
 #[derive(Debug, Default)]
-pub struct O200k {
+pub(crate) struct O200k {
     by_chain: HashMap<Chain, Tokens>,
     by_content: HashMap<[u8; 32], u64>,
 }
 
 impl O200k {
     /// Tokens of a plain text.
-    pub fn count(text: &str) -> u64 {
+    pub(crate) fn count(text: &str) -> u64 {
         u64::try_from(bpe_openai::o200k_base().count(text)).unwrap_or(u64::MAX)
     }
 

@@ -2,10 +2,8 @@
 //!
 //! **Invariant**: sums are exact, and an unpriced call is an error, never 0.
 
-use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::prices::bill::Unpriced;
-use policy::prices::model::Model;
+use policy::prices::bill::Bill;
 use wire::usage::{Tokens, Ttl, Usage};
 
 use crate::cache::InputSplit;
@@ -19,22 +17,21 @@ pub struct Sum {
     pub output: Tokens,
     /// The cost.
     pub cost: PicoUsd,
+    /// The part of it that was paid for input.
+    pub input_cost: PicoUsd,
 }
 
 impl Sum {
     /// Adds one call.
-    pub fn add(&mut self, usage: &Usage, cost: PicoUsd) {
+    pub fn add(&mut self, usage: &Usage, bill: &Bill) {
         self.input.uncached += usage.uncached;
         self.input.read += usage.cache_read;
         for ttl in Ttl::ALL {
             *self.input.written.of_mut(ttl) += usage.cache_write.of(ttl);
         }
         self.output += usage.output;
-        self.cost = self.cost + cost;
+        let cost = bill.total();
+        self.cost += cost;
+        self.input_cost += cost - bill.output - bill.audio_output;
     }
-}
-
-/// What a usage costs at a model's prices.
-pub fn cost(model: &Model, usage: &Usage, at: Moment) -> Result<PicoUsd, Unpriced> {
-    Ok(model.cost(usage, at)?.total())
 }

@@ -1,7 +1,7 @@
 //! Models of the providers' prompt caches, on virtual time.
 //!
 //! **Invariant**: the parts of a split add up to the input, nothing is read that was not written
-//! before, and no entry outlives its lifetime (property `splits_add_up`).
+//! before, and no entry outlives its lifetime (property `splits_add_up`, and rows in each family's file).
 
 pub mod anthropic;
 pub mod automatic;
@@ -10,10 +10,10 @@ pub mod entries;
 pub mod openai_breakpoints;
 pub mod routes;
 
+use automatic::Routed;
 use policy::moment::Moment;
 use policy::prices::model::CacheFamily;
-use policy::shape::cache::Mode;
-use policy::shape::cache::rules;
+use policy::shape::cache::{Grain, Mode, rules};
 use wire::prompt::{Chain, Prompt};
 use wire::usage::{CacheWrites, Tokens, Ttl, Usage};
 
@@ -154,6 +154,11 @@ pub struct ProviderCache(Box<dyn Cache + Send>);
 impl ProviderCache {
     /// An empty cache of a family, for a model with this minimum.
     pub fn new(family: CacheFamily, minimum: Tokens) -> Self {
+        Self::with_grain(family, minimum, Grain::Breakpoints)
+    }
+
+    /// The same, with a say in where entries with breakpoints can be read.
+    pub fn with_grain(family: CacheFamily, minimum: Tokens, grain: Grain) -> Self {
         let idle_ms = rules::of(family).idle_ms;
         let automatic = |block: Tokens, routed| {
             Box::new(automatic::Automatic::new(automatic::Manner {
@@ -163,15 +168,17 @@ impl ProviderCache {
                 routed,
             }))
         };
-        use automatic::Routed::{ByKeyOrPrefix, Nowhere};
         Self(match family {
-            CacheFamily::Anthropic => Box::new(anthropic::Anthropic::new(minimum)),
+            CacheFamily::Anthropic => Box::new(anthropic::Anthropic::new(minimum, grain)),
             CacheFamily::OpenaiBreakpoints => {
                 Box::new(openai_breakpoints::OpenaiBreakpoints::new(minimum))
             }
-            CacheFamily::OpenaiAuto => automatic(rules::BLOCK, ByKeyOrPrefix),
-            CacheFamily::Xai => automatic(rules::BLOCK, ByKeyOrPrefix),
-            CacheFamily::GeminiImplicit | CacheFamily::Automatic => automatic(Tokens(1), Nowhere),
+            CacheFamily::OpenaiAuto | CacheFamily::Xai => {
+                automatic(rules::BLOCK, Routed::ByKeyOrPrefix)
+            }
+            CacheFamily::GeminiImplicit | CacheFamily::Automatic => {
+                automatic(Tokens(1), Routed::Nowhere)
+            }
             CacheFamily::Deepseek => Box::new(deepseek::Deepseek::new(minimum, idle_ms)),
             CacheFamily::None => Box::new(Nothing),
         })

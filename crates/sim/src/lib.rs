@@ -1,7 +1,7 @@
 //! What would be: models of the providers' caches and bills on virtual time, and replays on them.
 //!
 //! **Invariant**: pure; the same calls give the same figures on every machine (tidy test
-//! `pure_rooms_stay_pure`, and `replays_repeat` in [`replay`]).
+//! `pure_rooms_stay_pure`, and `replays_repeat`).
 
 pub mod bill;
 pub mod cache;

@@ -4,18 +4,18 @@
 //! only what the spliced body says reaches the simulated provider.
 //!
 //! **Invariant**: undoing the edits gives every body back, and the rendered prompt is the same with
-//! and without them, or the replay fails (test `replays_repeat`).
+//! and without them, or the replay fails (test `replays_repeat` in `tests/it/bodies.rs`).
 
 use std::collections::{BTreeMap, HashMap};
 
 use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::ports::Lever;
-use policy::prices::bill::Unpriced;
+use policy::prices::bill::{Bill, Unpriced};
 use policy::prices::model::Model;
 use policy::shape::cache::decide::decide;
 use policy::shape::cache::memory::Memory;
-use policy::shape::cache::{Decision, Lead, Mode, Sight, Terms, rules};
+use policy::shape::cache::{Decision, Grain, Lead, Mode, Sight, Terms, rules};
 use wire::dialect::Dialect;
 use wire::dialect::fields::ReadError;
 use wire::dialect::request::{ClientCache, Request};
@@ -23,7 +23,7 @@ use wire::prompt::{Chain, Prompt};
 use wire::splice::Splice;
 use wire::usage::{Tokens, Usage};
 
-use crate::bill::{Sum, cost};
+use crate::bill::Sum;
 use crate::cache::{InputSplit, ProviderCache, Sent};
 use crate::ideal;
 use crate::metering::mode_of;
@@ -180,9 +180,22 @@ pub struct Sums {
 
 impl<'a> Replay<'a> {
     /// A replay of one model's calls, at the prices of `priced_at`.
-    pub fn new(model: &'a Model, priced_at: Moment, switch: Switch) -> Result<Self, Unpriced> {
-        let terms = Terms::of(model, model.rates(priced_at, Tokens(0), None)?);
-        let cache = || ProviderCache::new(terms.family, terms.minimum);
+    pub fn new(
+        model: &'a Model,
+        priced_at: Moment,
+        switch: Switch,
+        grain: Grain,
+    ) -> Result<Self, Unpriced> {
+        let rates = model.rates(priced_at, Tokens(0), None)?;
+        let mut terms = Terms {
+            grain,
+            ..Terms::of(model, rates)
+        };
+        if grain == Grain::Segments {
+            // The yardstick has no minimum either.
+            terms.minimum = Tokens(1);
+        }
+        let cache = || ProviderCache::with_grain(terms.family, terms.minimum, grain);
         Ok(Self {
             model,
             terms,
@@ -271,12 +284,11 @@ impl<'a> Replay<'a> {
             return None;
         }
         let estimated;
-        let (sizes, rest) = match known {
-            Some(known) => known,
-            None => {
-                estimated = self.memory.sizes(TENANT, &self.target, prompt, body);
-                (estimated.as_slice(), Tokens(0))
-            }
+        let (sizes, rest) = if let Some(known) = known {
+            known
+        } else {
+            estimated = self.memory.sizes(TENANT, &self.target, prompt, body);
+            (estimated.as_slice(), Tokens(0))
         };
         let sight = Sight {
             at: call.at,
@@ -315,23 +327,24 @@ impl<'a> Replay<'a> {
             }
         }
         let (untouched_usage, policy_usage) = (plain.usage(call.output), split.usage(call.output));
-        let untouched_cost = self.cost(&untouched_usage)?;
-        let policy_cost = self.cost(&policy_usage)?;
+        let (untouched_bill, policy_bill) =
+            (self.bill(&untouched_usage)?, self.bill(&policy_usage)?);
+        let (untouched_cost, policy_cost) = (untouched_bill.total(), policy_bill.total());
         let saved = untouched_cost - policy_cost;
         let savings = BTreeMap::from([(Lever::Cache, saved)]);
-        self.sums.untouched.add(&untouched_usage, untouched_cost);
-        self.sums.policy.add(&policy_usage, policy_cost);
+        self.sums.untouched.add(&untouched_usage, &untouched_bill);
+        self.sums.policy.add(&policy_usage, &policy_bill);
         for (lever, saved) in &savings {
             let sum = self.sums.levers.entry(*lever).or_default();
-            *sum = *sum + *saved;
+            *sum += *saved;
         }
         let session = decision
             .as_ref()
             .map_or("all", |decision| decision.session.as_str());
         let task = self.task(call.task.unwrap_or(session));
         task.calls += 1;
-        task.untouched = task.untouched + untouched_cost;
-        task.policy = task.policy + policy_cost;
+        task.untouched += untouched_cost;
+        task.policy += policy_cost;
         self.sent.push((untouched, call.output));
         Ok(Outcome {
             untouched: untouched_usage,
@@ -367,10 +380,10 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn cost(&self, usage: &Usage) -> Result<PicoUsd, ReplayError> {
+    fn bill(&self, usage: &Usage) -> Result<Bill, ReplayError> {
         let call = self.sums.calls;
-        cost(self.model, usage, self.priced_at)
-            .map_err(|source| ReplayError::Unpriced { call, source })
+        let priced = self.model.cost(usage, self.priced_at);
+        priced.map_err(|source| ReplayError::Unpriced { call, source })
     }
 
     /// Closes the replay: prices the ideal cache, which needs to know all calls.
@@ -380,7 +393,7 @@ impl<'a> Replay<'a> {
         for (ideal, output) in ideal::splits(&self.terms, &sent).into_iter().zip(outputs) {
             let add = |sum: &mut Sum, split: InputSplit| {
                 let usage = split.usage(output);
-                self.cost(&usage).map(|cost| sum.add(&usage, cost))
+                self.bill(&usage).map(|bill| sum.add(&usage, &bill))
             };
             let mut sums = (self.sums.ideal, self.sums.ideal_all_written);
             add(&mut sums.0, ideal.clairvoyant)?;

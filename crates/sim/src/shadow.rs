@@ -91,7 +91,7 @@ impl Shadow {
 mod tests {
     use policy::moment::Moment;
     use policy::prices::model::{CacheFamily, Rates};
-    use policy::shape::cache::Terms;
+    use policy::shape::cache::{Grain, Terms};
     use wire::prompt::Chain;
     use wire::usage::{CacheWrites, Tokens, Ttl, Usage};
 
@@ -117,6 +117,7 @@ mod tests {
             family: CacheFamily::Anthropic,
             minimum: Tokens(1_024),
             rates: Rates::default(),
+            grain: Grain::Breakpoints,
         };
         let usage = |(uncached, read, written): (u64, u64, u64)| Usage {
             uncached: Tokens(uncached),

@@ -3,11 +3,13 @@
 //! **Invariant**: when it ends by SIGINT or SIGTERM, every call that was begun is in the ledger
 //! (test `serve_says_where_it_listens_and_stops` in `tests/it`).
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use gateway::clock::SystemClock;
 use gateway::server;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
@@ -61,7 +63,7 @@ async fn serve(
         address,
         open,
         keys_version,
-    } = start(&config, listen).await?;
+    } = start(&config, listen, Arc::new(SystemClock)).await?;
     print::note(&greeting(
         &config,
         &gateway.setup.load(),
@@ -131,7 +133,8 @@ fn log(config: &Config) -> anyhow::Result<()> {
     })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match config.log_format {
         RawLogFormat::Text => lines.try_init(),
         RawLogFormat::Json => lines.json().flatten_event(true).try_init(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use gateway::Gateway;
-use gateway::clock::{Clock as _, SystemClock};
+use gateway::clock::Clock;
 use gateway::receive::keyring::Keyring;
 use gateway::setup::{Access, AskUsage, LeverMode, Setup};
 use tokio::net::TcpListener;
@@ -33,8 +33,12 @@ pub(crate) struct Started {
 }
 
 /// Opens the store, decides who may call, and listens.
-pub(crate) async fn start(config: &Config, listen: SocketAddr) -> anyhow::Result<Started> {
-    let open = Open::new(config, SystemClock.now())?;
+pub(crate) async fn start(
+    config: &Config,
+    listen: SocketAddr,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Started> {
+    let open = Open::new(config, clock.now())?;
     let (keys_version, records) = keys_of(&*open.keys)?;
     let setup = config.setup(listen, keys_made(records.len()))?;
     let listener = TcpListener::bind(listen).await.with_context(|| {
@@ -44,7 +48,7 @@ pub(crate) async fn start(config: &Config, listen: SocketAddr) -> anyhow::Result
         .local_addr()
         .context("the listener has no address")?;
     let ledger = Arc::clone(&open.ledger);
-    let gateway = Gateway::new(setup, Keyring::new(records), Arc::new(SystemClock), ledger);
+    let gateway = Gateway::new(setup, Keyring::new(records), clock, ledger);
     Ok(Started {
         gateway,
         listener,

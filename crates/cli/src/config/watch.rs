@@ -112,7 +112,9 @@ impl Watch {
                 () = tokio::time::sleep(PAUSE) => false,
             };
             let look = tokio::task::spawn_blocking(move || {
-                if asked || self.file_changed() {
+                // Looked at in either case, so that one change is not taken over twice.
+                let changed = self.file_changed();
+                if asked || changed {
                     self.tell_reload();
                 }
                 self.tell_keys();

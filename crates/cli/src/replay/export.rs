@@ -7,28 +7,43 @@
 
 use policy::money::PicoUsd;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Booked;
 
 #[derive(Debug, Deserialize)]
 struct Line {
-    cost_pico_usd: Option<i64>,
-    untouched_pico_usd: Option<i64>,
+    settled: Option<Settled>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Settled {
+    cost_pico_usd: Value,
+    untouched_pico_usd: Value,
 }
 
 /// Adds one line.
 pub(super) fn add(line: &str, booked: &mut Booked) -> anyhow::Result<()> {
-    let Line {
-        cost_pico_usd,
-        untouched_pico_usd,
-    } = serde_json::from_str(line)?;
-    match (cost_pico_usd, untouched_pico_usd) {
-        (Some(cost), Some(untouched)) => {
+    let Line { settled } = serde_json::from_str(line)?;
+    let figures = settled.and_then(|settled| {
+        Some((
+            amount(&settled.cost_pico_usd)?,
+            amount(&settled.untouched_pico_usd)?,
+        ))
+    });
+    match figures {
+        Some((cost, untouched)) => {
             booked.calls += 1;
-            booked.cost = booked.cost + PicoUsd(i128::from(cost));
-            booked.untouched = booked.untouched + PicoUsd(i128::from(untouched));
+            booked.cost += cost;
+            booked.untouched += untouched;
         }
-        _ => booked.unknown += 1,
+        None => booked.unknown += 1,
     }
     Ok(())
+}
+
+/// An amount as the export writes it: a whole number, or its digits where it is very large.
+fn amount(value: &Value) -> Option<PicoUsd> {
+    let digits = value.as_str().and_then(|digits| digits.parse().ok());
+    value.as_i64().map(i128::from).or(digits).map(PicoUsd)
 }

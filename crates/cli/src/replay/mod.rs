@@ -1,7 +1,7 @@
 //! `tokenwise replay`: recorded traffic, untouched and with the policy, on virtual time.
 //!
 //! **Invariant**: nothing is sent anywhere; the totals are the sums of the calls' rows, to the
-//! pico-dollar (test `totals_equal_the_rows`).
+//! pico-dollar (test `formats_replay`, and checked on every run).
 
 mod body;
 mod export;
@@ -21,8 +21,9 @@ use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::prices::PriceBook;
 use policy::prices::model::Model;
+use policy::shape::cache::Grain;
 use serde::Deserialize;
-use sim::replay::{Call, Replay, Sums, Switch};
+use sim::replay::{Call, Input, Replay, Sums, Switch};
 use wire::dialect::Dialect;
 
 use crate::tokens::O200k;
@@ -36,19 +37,19 @@ const MODEL: &str = "claude-sonnet-4-6";
 /// Reads agent trajectories, request bodies (one a line, either dialect), serving traces with block
 /// hashes, and this gateway's own export; plain or gzip. Nothing is sent anywhere.
 #[derive(Debug, clap::Args)]
-pub struct ReplayArguments {
+pub(crate) struct ReplayArguments {
     /// Files with recorded traffic; the format is told from the first line
     #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// The model whose cache and prices apply
     #[arg(long, value_name = "MODEL", default_value = MODEL)]
-    pub model: String,
+    pub(crate) model: String,
     /// A TOML file with a table `[levers]`, as in the gateway's configuration
     #[arg(long, value_name = "FILE")]
-    pub policy: Option<PathBuf>,
+    pub(crate) policy: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -91,6 +92,8 @@ struct Booked {
 /// Plays calls one after the other.
 struct Player<'a> {
     replay: Replay<'a>,
+    /// The same serving traces on a cache that reads at every block's end.
+    yardstick: Replay<'a>,
     counter: O200k,
     model: &'a str,
     dialect: Dialect,
@@ -103,8 +106,11 @@ struct Player<'a> {
 impl Player<'_> {
     fn play(&mut self, call: &Call<'_>) -> anyhow::Result<()> {
         let outcome = self.replay.call(call, &mut self.counter)?;
-        self.rows.0 = self.rows.0 + outcome.untouched_cost;
-        self.rows.1 = self.rows.1 + outcome.policy_cost;
+        if let Input::Shape { .. } = call.input {
+            self.yardstick.call(call, &mut self.counter)?;
+        }
+        self.rows.0 += outcome.untouched_cost;
+        self.rows.1 += outcome.policy_cost;
         Ok(())
     }
 }
@@ -114,12 +120,14 @@ struct Replayed<'a> {
     model: &'a Model,
     prices: &'a str,
     sums: Sums,
+    /// Of serving traces only: what a cache without minimum would save that reads at every block.
+    yardstick: Sums,
     recorded: Vec<Recorded>,
     booked: Booked,
 }
 
 /// Runs the command.
-pub fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<()> {
     let book = PriceBook::built_in();
     let name = &arguments.model;
     let model = book.find_any(name).with_context(|| {
@@ -131,7 +139,8 @@ pub fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<(
     let priced_at = priced_at.context("a model's provider has a price file")?;
     let switch = switch(arguments)?;
     let mut player = Player {
-        replay: Replay::new(model, priced_at, switch)?,
+        replay: Replay::new(model, priced_at, switch, Grain::Breakpoints)?,
+        yardstick: Replay::new(model, priced_at, switch, Grain::Segments)?,
         counter: O200k::default(),
         model: &model.id,
         dialect: trajectory::dialect_of(&model.provider),
@@ -146,11 +155,13 @@ pub fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<(
     }
     let Player {
         replay,
+        yardstick,
         recorded,
         rows,
         ..
     } = player;
     let sums = replay.finish()?;
+    let yardstick = yardstick.finish()?;
     if rows != (sums.untouched.cost, sums.policy.cost) {
         bail!("the totals do not equal the sums of the rows; please report this");
     }
@@ -158,6 +169,7 @@ pub fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<(
         model,
         prices: book.version(),
         sums,
+        yardstick,
         recorded,
         booked,
     };
@@ -216,4 +228,88 @@ fn play_file(
     }
     bar.finish_and_clear();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use serde_json::{Value, json};
+
+    use super::{ReplayArguments, run};
+
+    /// Replays some lines and gives the JSON that is printed.
+    fn replayed(lines: &[Value], model: &str) -> Value {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        for line in lines {
+            writeln!(file, "{line}").expect("it takes lines");
+        }
+        let arguments = ReplayArguments {
+            files: vec![file.path().to_owned()],
+            model: model.to_owned(),
+            policy: None,
+            json: true,
+        };
+        let mut out = Vec::new();
+        run(&arguments, &mut out).expect("it can be replayed");
+        serde_json::from_slice(&out).expect("it prints JSON")
+    }
+
+    fn long(text: &str) -> String {
+        format!("{text} ").repeat(1_500)
+    }
+
+    #[test]
+    fn formats_replay() {
+        let trajectory = json!({
+            "id": "a", "success": true, "tools": null,
+            "messages": [
+                {"role": "system", "content": long("rule")},
+                {"role": "user", "content": "hello world"},
+                {"role": "assistant", "content": "hello world"},
+                {"role": "user", "content": "stub"},
+                {"role": "assistant", "content": "done"},
+            ],
+            "steps": [{"ctx": [[0, 2]], "reply": 2}, {"ctx": [[0, 1], [1, 4]], "reply": 4}],
+        });
+        let result = replayed(&[trajectory], "claude-sonnet-4-6");
+        assert_eq!(
+            [
+                &result["calls"],
+                &result["tasks"],
+                &result["tasks_succeeded"]
+            ],
+            [2, 1, 1]
+        );
+        let untouched = &result["tokens"]["untouched"];
+        // Two heads, 6 tokens a framed message of two words, 5 of one; replies of 2 and 1.
+        let head = untouched["uncached"].as_u64().unwrap_or(0) - (6 + 6 + 6 + 5);
+        assert_eq!(head % 2, 0);
+        assert_eq!(untouched["output"], 3);
+        let amount = |name: &str| result[name].as_i64().unwrap_or(0);
+        let saved = amount("untouched_pico_usd") - amount("policy_pico_usd");
+        assert_eq!(result["levers"]["cache"].as_i64(), Some(saved));
+
+        let blocks = json!({
+            "timestamp": 0, "input_length": 1_300, "output_length": 7, "hash_ids": [1, 2, 3],
+        });
+        let result = replayed(&[blocks.clone(), blocks], "claude-sonnet-4-6");
+        assert_eq!(result["tokens"]["untouched"]["uncached"], 2_600);
+        assert_eq!(
+            result["yardstick_every_block"]["untouched_pico_usd"],
+            result["untouched_pico_usd"]
+        );
+
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": "hello world"}]});
+        let result = replayed(&[body.clone(), body], "gpt-5.4");
+        assert_eq!(result["tokens"]["policy"]["uncached"], 12);
+
+        let settled = json!({"cost_pico_usd": 5, "untouched_pico_usd": 8});
+        let call = json!({"call": "c", "settled": settled});
+        let result = replayed(&[call], "gpt-5.4");
+        assert_eq!(
+            [&result["untouched_pico_usd"], &result["policy_pico_usd"]],
+            [8, 5]
+        );
+    }
 }

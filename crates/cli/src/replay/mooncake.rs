@@ -3,7 +3,7 @@
 //! A block is 512 tokens, and its hash stands for everything up to it. A block that the prompt does
 //! not fill is no prefix that another prompt could share, so no breakpoint reaches it.
 //!
-//! **Invariant**: blocks and rest add up to the input's length (test `blocks_add_up`).
+//! **Invariant**: blocks and rest add up to the input's length (test `formats_replay` in `replay`).
 
 use policy::moment::Moment;
 use serde::Deserialize;

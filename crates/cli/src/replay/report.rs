@@ -8,7 +8,7 @@ use std::io::Write;
 use policy::money::PicoUsd;
 use serde_json::{Map, Value, json};
 use sim::bill::Sum;
-use sim::replay::TaskSum;
+use sim::replay::{Sums, TaskSum};
 use wire::usage::Ttl;
 
 use super::Replayed;
@@ -97,6 +97,8 @@ pub(super) fn json(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Resu
         "policy_pico_usd": pico(sums.policy.cost + booked.cost),
         "ideal_cache_pico_usd": pico(sums.ideal.cost),
         "ideal_cache_all_written_pico_usd": pico(sums.ideal_all_written.cost),
+        "input_untouched_pico_usd": pico(sums.untouched.input_cost),
+        "yardstick_every_block": yardstick(&replayed.yardstick),
         "levers": levers,
         "worst_task": task(tasks.worst),
         "worst_long_task": task(tasks.worst_long),
@@ -111,6 +113,21 @@ pub(super) fn json(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Resu
     });
     writeln!(out, "{value:#}")?;
     Ok(())
+}
+
+/// A serving trace does not say where messages end, so that published figures for such traces assume
+/// a cache that reads at the end of every block and has no minimum; these compare with them.
+fn yardstick(sums: &Sums) -> Value {
+    if sums.calls == 0 {
+        return Value::Null;
+    }
+    json!({
+        "untouched_pico_usd": pico(sums.untouched.cost),
+        "input_untouched_pico_usd": pico(sums.untouched.input_cost),
+        "policy_pico_usd": pico(sums.policy.cost),
+        "ideal_cache_pico_usd": pico(sums.ideal.cost),
+        "ideal_cache_all_written_pico_usd": pico(sums.ideal_all_written.cost),
+    })
 }
 
 fn pico(amount: PicoUsd) -> Value {
@@ -173,6 +190,23 @@ pub(super) fn table(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Res
             "\n{:.2} % of what an ideal prefix cache saves",
             reached * 100.0
         )?;
+    }
+    let yardstick = &replayed.yardstick;
+    for (name, sums) in [
+        ("breakpoints, as the provider has them", sums),
+        ("every block readable, no minimum", yardstick),
+    ] {
+        let saved = sums.untouched.cost - sums.policy.cost;
+        let of_input = quotient(saved, sums.untouched.input_cost);
+        let of_all = quotient(saved, sums.untouched.cost);
+        if let (true, Some(of_input), Some(of_all)) = (yardstick.calls > 0, of_input, of_all) {
+            writeln!(
+                out,
+                "{name}: {:.1} % of the input's cost saved, {:.1} % of the whole",
+                of_input * 100.0,
+                of_all * 100.0
+            )?;
+        }
     }
     for (lever, saved) in &sums.levers {
         writeln!(out, "lever {}: {saved} saved", lever.name())?;

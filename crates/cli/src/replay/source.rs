@@ -39,13 +39,13 @@ impl Format {
             Self::Blocks
         } else if has("messages") && has("model") {
             Self::Requests
-        } else if has("call") && has("legs") {
+        } else if has("call") && has("settled") {
             Self::Export
         } else {
             bail!(
                 "the first line is none of the formats that replay knows: trajectories \
                  (`messages` and `steps`), request bodies (`model` and `messages`), serving traces \
-                 (`hash_ids`) or an export of this gateway (`call` and `legs`)"
+                 (`hash_ids`) or an export of this gateway (`call` and `settled`)"
             )
         })
     }
@@ -126,7 +126,7 @@ mod tests {
             r#"{"timestamp":0,"input_length":9,"hash_ids":[]}"#,
             Some(Format::Blocks),
         );
-        check(r#"{"call":"call_1","legs":[]}"#, Some(Format::Export));
+        check(r#"{"call":"call_1","settled":null}"#, Some(Format::Export));
         check(r#"{"prompt":"hi"}"#, None);
         check("hello", None);
     }

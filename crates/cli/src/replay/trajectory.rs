@@ -3,8 +3,8 @@
 //! Tasks follow one another; within a task, recorded times keep their distances and calls without a
 //! time are three seconds apart.
 //!
-//! **Invariant**: a step's request holds exactly the messages that its ranges name (test
-//! `steps_send_their_ranges`).
+//! **Invariant**: a step's request holds exactly the messages that its ranges name (test `formats_replay` in
+//! `replay`).
 
 use std::collections::HashMap;
 use std::path::Path;

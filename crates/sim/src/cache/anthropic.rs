@@ -6,7 +6,7 @@
 //! lookback of a breakpoint are read (rows in `rules_hold`).
 
 use policy::moment::Moment;
-use policy::shape::cache::rules;
+use policy::shape::cache::{Grain, rules};
 use wire::usage::{Tokens, Ttl};
 
 use super::entries::{Entries, Entry};
@@ -16,15 +16,37 @@ use super::{Cache, InputSplit, Piece, Sent};
 #[derive(Debug)]
 pub struct Anthropic {
     minimum: Tokens,
+    grain: Grain,
     entries: Entries,
 }
 
 impl Anthropic {
     /// An empty cache, for a model that keeps prefixes of at least `minimum`.
-    pub fn new(minimum: Tokens) -> Self {
+    pub fn new(minimum: Tokens, grain: Grain) -> Self {
         Self {
             minimum,
+            grain,
             entries: Entries::default(),
+        }
+    }
+
+    /// The deepest piece that can be read where every segment's end can.
+    fn readable_anywhere(&self, sent: &Sent, through: &[u64], at: Moment) -> Option<usize> {
+        let live = |piece: &Piece| self.entries.is_live(sent.place, piece.chain, at);
+        let deepest = sent.pieces.iter().rposition(live)?;
+        (Tokens(*through.get(deepest)?) >= self.minimum).then_some(deepest)
+    }
+
+    /// Leaves an entry at the end of every segment that was read or written.
+    fn keep_everything(&mut self, sent: &Sent, at: Moment, ready: Moment, reach: usize, ttl: Ttl) {
+        let lifetime_ms = ttl.millis();
+        for piece in sent.pieces.get(..=reach).unwrap_or_default() {
+            let entry = Entry {
+                ready,
+                until: at.after(lifetime_ms),
+                lifetime_ms,
+            };
+            self.entries.keep(sent.place, piece.chain, at, entry);
         }
     }
 
@@ -56,7 +78,10 @@ impl Cache for Anthropic {
             .filter(|(index, _)| Tokens(tokens(*index)) >= self.minimum)
             .collect();
 
-        let read_through = self.readable(sent, &marks, at);
+        let read_through = match self.grain {
+            Grain::Breakpoints => self.readable(sent, &marks, at),
+            Grain::Segments => self.readable_anywhere(sent, &through, at),
+        };
         let read = read_through.map_or(0, tokens);
         let mut split = InputSplit {
             read: Tokens(read),
@@ -76,6 +101,14 @@ impl Cache for Anthropic {
         }
         split.uncached = Tokens(sent.input().0 - paid);
 
+        if self.grain == Grain::Segments {
+            let deepest = marks.last().copied();
+            let (reach, ttl) = deepest.unwrap_or((0, Ttl::Minutes5));
+            if let Some(reach) = read_through.max(deepest.map(|_| reach)) {
+                self.keep_everything(sent, at, first_token_at, reach, ttl);
+            }
+            return split;
+        }
         let read_chain = read_through.and_then(|index| sent.pieces.get(index));
         if let Some(piece) = read_chain {
             self.entries.refresh(sent.place, piece.chain, at);
@@ -128,7 +161,7 @@ mod tests {
 
     /// Requests as (seconds, markers), and what the last one reads, writes for 5 m, for 1 h.
     fn check(requests: &[(u64, &[Option<Ttl>])], expect: (u64, u64, u64)) {
-        let mut cache = Anthropic::new(Tokens(1_024));
+        let mut cache = Anthropic::new(Tokens(1_024), policy::shape::cache::Grain::Breakpoints);
         let mut last = (0, 0, 0);
         for (seconds, markers) in requests {
             let (sent, at) = (sent(markers), Moment(seconds * 1_000));

@@ -22,10 +22,10 @@ const SWEEP_EVERY: usize = 16_384;
 
 type Route = (u64, Option<u64>, Chain);
 
-/// Requests of the last minute, by route.
+/// Requests of the last minute, by route and machine.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    sent: HashMap<Route, VecDeque<Moment>>,
+    sent: HashMap<Route, Vec<VecDeque<Moment>>>,
 }
 
 impl Routes {
@@ -43,19 +43,26 @@ impl Routes {
             sent.key,
             start.map(|piece| piece.chain).unwrap_or_default(),
         );
+        let is_busy =
+            |times: &VecDeque<Moment>| times.back().is_some_and(|last| at.since(*last) < WINDOW_MS);
         if self.sent.len() >= SWEEP_EVERY {
-            self.sent
-                .retain(|_, times| times.back().is_some_and(|last| at.since(*last) < WINDOW_MS));
+            self.sent.retain(|_, machines| machines.iter().any(is_busy));
         }
-        let times = self.sent.entry(route).or_default();
-        while times
-            .front()
-            .is_some_and(|first| at.since(*first) >= WINDOW_MS)
-        {
-            times.pop_front();
+        let machines = self.sent.entry(route).or_default();
+        for times in &mut *machines {
+            while times
+                .front()
+                .is_some_and(|first| at.since(*first) >= WINDOW_MS)
+            {
+                times.pop_front();
+            }
         }
-        let machine = times.len() / rules::KEY_REQUESTS_PER_MINUTE;
-        times.push_back(at);
+        let has_room = |times: &VecDeque<Moment>| times.len() < rules::KEY_REQUESTS_PER_MINUTE;
+        let machine = machines.iter().position(has_room).unwrap_or(machines.len());
+        match machines.get_mut(machine) {
+            Some(times) => times.push_back(at),
+            None => machines.push(VecDeque::from([at])),
+        }
         let (place, key, Chain(chain)) = route;
         let [low, high] = [chain & u128::from(u64::MAX), chain >> 64];
         let numbers = [u128::from(place), u128::from(key.unwrap_or(0)), low, high];

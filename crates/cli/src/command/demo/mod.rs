@@ -4,6 +4,7 @@
 //! ledger (test `the_demo_adds_up` in `tests/it`).
 
 mod drive;
+mod pauses;
 mod prose;
 mod workload;
 
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, ensure};
+use gateway::clock::{Clock, SystemClock};
 use gateway::{Gateway, server};
 use indicatif::{ProgressBar, ProgressStyle};
 use policy::money::PicoUsd;
@@ -24,10 +26,11 @@ use store::sqlite::reader::SqliteReader;
 use tokio::net::TcpListener;
 
 use self::drive::Driver;
+use self::pauses::Skipping;
 use self::workload::{Request, workload};
 use super::report::{self, Breakdown};
 use super::start::{Started, start};
-use super::{asked_to_end, block_on, now, random};
+use super::{asked_to_end, block_on, random};
 use crate::config::build::{Config, build};
 use crate::config::raw::{RawConfig, RawProvider, RawStore};
 use crate::env::Environment;
@@ -35,6 +38,10 @@ use crate::print::amount::{count, pico, pico_known, share};
 use crate::print::table::{Set, table};
 use crate::print::{self, Format, figures};
 use crate::simulate;
+
+/// 1.5 s from one call to the next: a dozen sessions side by side then pause for about 18 s each, as
+/// agents do between two answers.
+const PAUSE_MS: u64 = 1_500;
 
 /// See what the gateway does: no key, no network, no bill.
 ///
@@ -66,25 +73,30 @@ async fn demonstrate(arguments: &Arguments, folder: PathBuf) -> anyhow::Result<(
         .local_addr()
         .context("the providers have no address")?;
     let config = config(simulated, &path)?;
+    let requests = workload();
+    let total = requests.len();
+    let clock = Arc::new(Skipping::new(
+        Arc::new(SystemClock),
+        PAUSE_MS * total as u64,
+    ));
+    let providers_clock = Arc::clone(&clock);
     let Started {
         gateway,
         listener,
         address,
         open,
         ..
-    } = start(&config, any_port).await?;
+    } = start(&config, any_port, Arc::clone(&clock) as Arc<dyn Clock>).await?;
     let stopping = Arc::clone(&gateway);
     gateway.tasks.spawn(simulate::serve(
         providers,
         Arc::new(Mutex::new(super::simulate::provider(0))),
-        Arc::new(now),
+        Arc::new(move || providers_clock.now()),
         async move { stopping.tasks.stopping().await },
     ));
     let shown = async {
-        let requests = workload();
-        let total = requests.len();
         introduce(total, arguments.format);
-        drive(address, requests).await?;
+        drive(address, requests, &clock).await?;
         show(&SqliteReader::open(&path)?, &path, total, arguments.format)?;
         if arguments.keep {
             print::note(&kept(address));
@@ -151,18 +163,24 @@ fn introduce(total: usize, format: Format) {
         print::note(&format!(
             "{} calls of made-up agents, in both dialects, streamed and not, over real HTTP\n\
              through a gateway on this machine to simulated providers: no key, no network, no bill.\n\
-             Prices are those of the price book, usage is what models of the providers' caches say.\n",
+             Prices are those of the price book, usage is what models of the providers' caches say;\n\
+             pauses between calls are skipped, not waited for.\n",
             count(total as u64)
         ));
     }
 }
 
-async fn drive(address: SocketAddr, requests: Vec<Request>) -> anyhow::Result<()> {
+async fn drive(
+    address: SocketAddr,
+    requests: Vec<Request>,
+    clock: &Skipping,
+) -> anyhow::Result<()> {
     let bar = ProgressBar::new(requests.len() as u64);
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} calls, {eta} left");
     bar.set_style(style.context("the progress bar's template is wrong")?);
     let driver = Driver::new(address);
     for request in requests {
+        clock.skip(PAUSE_MS);
         driver.send(request).await?;
         bar.inc(1);
     }

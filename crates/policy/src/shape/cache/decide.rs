@@ -3,17 +3,19 @@
 //! Deterministic: the same calls in the same order give the same decisions, live or in a replay.
 //!
 //! **Invariant**: a breakpoint is placed only where the expected reads for each write reach
-//! (w − 1) / (1 − r) (test `one_shot_streams_write_nothing`).
+//! (w − 1) / (1 − r) (the simulator's test `one_shot_streams_write_nothing`).
 
 use wire::prompt::{Chain, Kind};
-use wire::usage::{Tokens, Ttl};
+use wire::usage::Tokens;
 
 use super::memory::{Entry, Habit, Memory, low, scope, within};
 use super::place::{self, Spots};
 use super::session::{self, Known};
 use super::walk::{self, Noted, Path, horizon_ms, lifetimes, reaches_minimum};
-use super::worth::{Classes, Features, Worth};
-use super::{Decision, Lead, Mark, Reason, Sight, Ticket, explain, keys, rules};
+use super::worth::{AT_ONCE_MS, Classes, Features, Worth};
+use super::{
+    Decision, Grain, Lead, Mark, Reason, Sight, Ticket, bank, explain, keys, lifetime, rules,
+};
 use crate::prices::model::CacheFamily;
 
 /// A call that has not answered for this long is not waited for, and not counted on.
@@ -22,12 +24,8 @@ const PENDING_MAX_MS: u64 = 60_000;
 /// A session that rewrote history in its last transition does so again, but for one in ten.
 const APPENDS_AFTER_REWRITE: f64 = 0.1;
 
-/// Surcharges that may be paid before anything was saved, in tokens at the input price: a few large
-/// prompts, about 0.10 USD at 3 USD a million.
-const BANK_SEED_TOKENS: f64 = 32_768.0;
-
-/// Savings that count for later surcharges: enough for any day's guesses, not for a year's.
-const BANK_MAX_TOKENS: f64 = 10_000_000.0;
+/// A session of so many calls that answers at once is a program's loop, whether or not it uses tools.
+const LOOP_TURNS: u32 = 3;
 
 /// From its third call on, a session that never reached the minimum is not begun to be written just
 /// beyond it: such sessions are short and about to end, and would pay more than they save.
@@ -35,9 +33,6 @@ const LATE_START_TURN: u32 = 2;
 
 /// Such a session is written from this many times the minimum on.
 const LATE_START_MINIMA: u64 = 2;
-
-/// Pauses that must have been seen before the longer lifetime is considered.
-const PAUSES_MIN: u32 = 8;
 
 /// What of a prompt is expected to be sent again.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +75,7 @@ pub fn decide(memory: &mut Memory, sight: &Sight<'_>) -> Decision {
         Spots::default()
     } else {
         let top = worth_writing(memory, sight, &path, &known, &outlook, held, &mut reasons);
-        let ttl = lifetime(memory, sight, &path, &outlook, top, held, &mut reasons);
+        let ttl = lifetime::choose(memory, sight, &path, &outlook, top, held, &mut reasons);
         place::spots(sight, &path, top, held, ttl)
     };
     let miss = explain::miss(
@@ -92,7 +87,7 @@ pub fn decide(memory: &mut Memory, sight: &Sight<'_>) -> Decision {
     );
     let shard = shard(memory, sight, &path, &known, &mut reasons);
     let ticket = enter(memory, sight, &path, &spots, held);
-    balance(memory, sight, &path, &spots, held);
+    bank::book(memory, sight, &path, &spots, held);
     let lead = lead(sight, &ticket, &spots, held);
 
     let noted = Noted {
@@ -102,13 +97,14 @@ pub fn decide(memory: &mut Memory, sight: &Sight<'_>) -> Decision {
         stable: outlook.stable,
     };
     walk::note(memory, sight, &path, &noted);
-    session::remember(memory, sight, &path, &known, shard);
+    let home = known.previous.as_ref().and_then(|previous| previous.shard);
+    session::remember(memory, sight, &path, &known, home.or(shard));
     Decision {
         session: known.name,
         turn: known.turn,
         marks: spots.marks,
         mode: spots.mode,
-        cache_key: shard.map(|shard| keys::name(path.tenant, path.head, shard)),
+        cache_key: shard.map(|shard| keys::name(path.tenant, routed(sight, &path), shard)),
         lead,
         reasons,
         miss,
@@ -124,13 +120,19 @@ fn features(sight: &Sight<'_>, path: &Path, known: &Known) -> Features {
         )
     };
     let matched = path.tokens_or_zero(path.matched.checked_sub(1));
+    let has_tools = sight
+        .prompt
+        .segments
+        .iter()
+        .any(|segment| is_tool(segment.kind));
+    let pause_ms = known
+        .previous
+        .as_ref()
+        .map(|previous| sight.at.since(previous.last));
+    let is_loop = known.turn >= LOOP_TURNS && pause_ms.is_some_and(|ms| ms <= AT_ONCE_MS);
     Features {
         turn: path.turn.max(known.turn),
-        agent: sight
-            .prompt
-            .segments
-            .iter()
-            .any(|segment| is_tool(segment.kind)),
+        agent: has_tools || is_loop,
         input: path.total() + sight.rest.0,
         new: path.total() + sight.rest.0 - matched,
         head: path.head,
@@ -176,7 +178,6 @@ fn outlook(
 /// Looks for what the provider should hold, deepest first.
 fn held(memory: &Memory, sight: &Sight<'_>, path: &Path) -> Held {
     let target = scope(sight.target) ^ path.tenant;
-    let mut held = Held::default();
     let known = sight
         .prompt
         .segments
@@ -186,23 +187,21 @@ fn held(memory: &Memory, sight: &Sight<'_>, path: &Path) -> Held {
         let Some(entry) = memory.entries.peek(within(target, segment.chain)) else {
             continue;
         };
-        let is_live = entry.until >= sight.at;
-        match entry.ready {
-            Some(ready) if is_live && ready <= sight.at => {
-                held.live.get_or_insert(index);
-                return held;
-            }
-            None if is_live && held.live.is_none() => {
-                if sight.at.since(entry.sent) <= PENDING_MAX_MS {
-                    held.live = Some(index);
-                    held.pending = Some(segment.chain);
-                    return held;
-                }
-            }
-            Some(_) | None => {}
+        if entry.until < sight.at {
+            continue;
+        }
+        // In a replay the first byte's moment is known before it comes.
+        let is_ready = entry.ready.is_some_and(|ready| ready <= sight.at);
+        let is_awaited = !is_ready && sight.at.since(entry.sent) <= PENDING_MAX_MS;
+        if is_ready || is_awaited {
+            let pending = is_awaited.then_some(entry.lead);
+            return Held {
+                live: Some(index),
+                pending,
+            };
         }
     }
-    held
+    Held::default()
 }
 
 /// The deepest segment up to which writing pays.
@@ -236,11 +235,7 @@ fn worth_writing(
             (best_gain, best) = (gain, Some(segment));
         }
     }
-    let bank = memory
-        .banks
-        .peek(bank_key(sight, path))
-        .copied()
-        .unwrap_or(BANK_SEED_TOKENS);
+    let bank = bank::balance(memory, sight, path);
     let premium = |top: Option<usize>| {
         surcharge
             * super::float(
@@ -253,7 +248,10 @@ fn worth_writing(
         .previous
         .as_ref()
         .is_some_and(|previous| previous.tokens < start);
-    let is_late_start = known.turn >= LATE_START_TURN && was_short && held.live.is_none();
+    let is_late_start = sight.terms.family == CacheFamily::Anthropic
+        && known.turn >= LATE_START_TURN
+        && was_short
+        && held.live.is_none();
     best = best.filter(|top| {
         premium(Some(*top)) <= bank && (!is_late_start || path.tokens(*top) >= start)
     });
@@ -322,64 +320,6 @@ fn candidates(
     candidates
 }
 
-/// The lifetime of each part: the long one where pauses pay for it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lifetimes {
-    /// For what several sessions share.
-    pub(super) shared: Ttl,
-    /// For the rest.
-    pub(super) own: Ttl,
-}
-
-fn lifetime(
-    memory: &Memory,
-    sight: &Sight<'_>,
-    path: &Path,
-    outlook: &Outlook,
-    top: Option<usize>,
-    held: Held,
-    reasons: &mut Vec<Reason>,
-) -> Lifetimes {
-    let (short, long) = lifetimes(sight);
-    let mut chosen = Lifetimes {
-        shared: short,
-        own: short,
-    };
-    let (Some(write), Some(write_long)) = (
-        sight.terms.write_ratio(short),
-        sight.terms.write_ratio(long),
-    ) else {
-        return chosen;
-    };
-    let read = sight.terms.read_ratio();
-    let record = |segment: Option<usize>| {
-        let segment = sight.prompt.segments.get(segment?)?;
-        let node = memory.nodes.peek(within(path.tenant, segment.chain))?;
-        let pauses = node.pauses;
-        (pauses.short + pauses.middle + pauses.long >= PAUSES_MIN).then_some(pauses)
-    };
-    if let Some(pauses) = record(path.shared.or(sight.prompt.head_end())) {
-        let [kept, middle, gone] = [pauses.short, pauses.middle, pauses.long].map(f64::from);
-        let short_cost = kept * read + (middle + gone) * write;
-        let long_cost = (kept + middle) * read + gone * write_long;
-        if long_cost < short_cost {
-            chosen.shared = long;
-            reasons.push(Reason::LongPauses);
-        }
-    }
-    let (reach, held_tokens) = (path.tokens_or_zero(top), path.tokens_or_zero(held.live));
-    let saved = outlook.late * (write - read) * super::float(reach);
-    let surcharge = (write_long - write) * super::float(reach.saturating_sub(held_tokens));
-    if held_tokens > 0 && reach > held_tokens && saved > surcharge {
-        chosen = Lifetimes {
-            shared: long,
-            own: long,
-        };
-        reasons.push(Reason::LongPauses);
-    }
-    chosen
-}
-
 /// Tokens that the provider should read.
 fn readable(sight: &Sight<'_>, path: &Path, known: &Known, held: Held) -> u64 {
     let rules = rules::of(sight.terms.family);
@@ -394,6 +334,17 @@ fn readable(sight: &Sight<'_>, path: &Path, known: &Known, held: Held) -> u64 {
         ([], _) => 0,
         _ => path.tokens_or_zero(held.live),
     }
+}
+
+/// Identifies the start of the prompt, by which the provider routes beside the key.
+fn routed(sight: &Sight<'_>, path: &Path) -> u64 {
+    let start = path
+        .through
+        .iter()
+        .position(|tokens| *tokens >= rules::ROUTED_TOKENS.0);
+    let start = start.or(path.through.len().checked_sub(1));
+    let segment = start.and_then(|start| sight.prompt.segments.get(start));
+    segment.map_or(0, |segment| low(segment.chain.0))
 }
 
 fn shard(
@@ -413,19 +364,37 @@ fn shard(
         return None;
     }
     let home = known.previous.as_ref().and_then(|previous| previous.shard);
-    let head = super::worth::hash(&[low(path.tenant), low(scope(sight.target)), path.head]);
-    let shard = memory.keys.shard(head, home, sight.at);
+    let head = super::worth::hash(&[
+        low(path.tenant),
+        low(scope(sight.target)),
+        routed(sight, path),
+    ]);
+    let shard = memory.keys.shard(head, known.key, home, sight.at);
     if home.is_some_and(|home| home != shard) {
         reasons.push(Reason::NextShard(shard));
     }
     Some(shard)
 }
 
+/// Where entries are left: on breakpoints, or on every segment before the deepest.
+fn left_behind(sight: &Sight<'_>, spots: &Spots, held: Held) -> Vec<Mark> {
+    let deepest = spots.written.last().copied();
+    match (sight.terms.grain, deepest) {
+        (Grain::Segments, Some(Mark { segment, ttl })) => (0..=segment.max(held.live.unwrap_or(0)))
+            .map(|segment| Mark { segment, ttl })
+            .collect(),
+        _ => spots.written.clone(),
+    }
+}
+
 /// Writes down what the provider will hold if it takes the call.
 fn enter(memory: &mut Memory, sight: &Sight<'_>, path: &Path, spots: &Spots, held: Held) -> Ticket {
     let target = scope(sight.target) ^ path.tenant;
+    let deepest = spots.written.last();
+    let deepest = deepest.and_then(|mark| sight.prompt.segments.get(mark.segment));
+    let lead = deepest.map(|segment| segment.chain).unwrap_or_default();
     let mut entries = Vec::new();
-    for &Mark { segment, ttl } in &spots.written {
+    for Mark { segment, ttl } in left_behind(sight, spots, held) {
         let Some(chain) = sight
             .prompt
             .segments
@@ -449,6 +418,7 @@ fn enter(memory: &mut Memory, sight: &Sight<'_>, path: &Path, spots: &Spots, hel
                     ready: None,
                     sent: sight.at,
                     until,
+                    lead,
                     ttl,
                 },
             );
@@ -464,29 +434,6 @@ fn enter(memory: &mut Memory, sight: &Sight<'_>, path: &Path, spots: &Spots, hel
         estimated_input: Tokens(path.total() + sight.rest.0),
         calibrated: !sight.body.is_empty(),
     }
-}
-
-/// Who pays surcharges from one account.
-fn bank_key(sight: &Sight<'_>, path: &Path) -> u64 {
-    super::worth::hash(&[low(path.tenant), low(scope(sight.target))])
-}
-
-/// Books what reading saves and what writing costs more, in tokens at the input price: surcharges
-/// are paid out of what was saved before, so that a bad guess cannot be repeated for long.
-fn balance(memory: &mut Memory, sight: &Sight<'_>, path: &Path, spots: &Spots, held: Held) {
-    let read = path.tokens_or_zero(held.live);
-    let mut change = super::float(read) * (1.0 - sight.terms.read_ratio());
-    let mut paid = read;
-    for Mark { segment, ttl } in &spots.marks {
-        let reach = path.tokens(*segment).max(paid);
-        let surcharge = sight.terms.write_ratio(*ttl).unwrap_or(1.0) - 1.0;
-        change -= super::float(reach - paid) * surcharge;
-        paid = reach;
-    }
-    let bank = memory
-        .banks
-        .entry(bank_key(sight, path), || BANK_SEED_TOKENS);
-    *bank = (*bank + change).min(BANK_MAX_TOKENS);
 }
 
 fn lead(sight: &Sight<'_>, ticket: &Ticket, spots: &Spots, held: Held) -> Lead {

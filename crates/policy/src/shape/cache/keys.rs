@@ -16,14 +16,36 @@ const HEADS_MAX: usize = 16_384;
 /// The limit is counted over this time, in milliseconds.
 const WINDOW_MS: u64 = 60_000;
 
-/// A new session is put on a shard only up to this many requests in the last minute, so that those
-/// already there have room to go on.
+/// While several sessions take turns, a new one is put on a shard only up to this many requests in
+/// the last minute, so that those already there have room to go on.
 const ROOM_FOR_SESSION: usize = 10;
+
+/// One shard's requests of the last minute.
+#[derive(Clone, Debug, Default)]
+struct Shard {
+    sent: VecDeque<(Moment, u64)>,
+}
+
+impl Shard {
+    fn has_room(&self, most: usize) -> bool {
+        self.sent.len() < most
+    }
+
+    /// Whether a session came back after another one: they run at the same time.
+    fn is_shared(&self) -> bool {
+        let sessions: Vec<u64> = self.sent.iter().map(|(_, session)| *session).collect();
+        let turns = sessions.chunk_by(PartialEq::eq).count();
+        let mut distinct = sessions;
+        distinct.sort_unstable();
+        distinct.dedup();
+        turns > distinct.len()
+    }
+}
 
 /// The shards of all heads.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
-    heads: Recent<u64, Vec<VecDeque<Moment>>>,
+    heads: Recent<u64, Vec<Shard>>,
 }
 
 impl Default for Keys {
@@ -35,40 +57,40 @@ impl Default for Keys {
 }
 
 impl Keys {
-    /// The shard for a call of a session that was on `home` before, if it was anywhere.
-    pub(super) fn shard(&mut self, head: u64, home: Option<u32>, at: Moment) -> u32 {
+    /// The shard for a call of a session that began on `home`, if it began before.
+    ///
+    /// Sessions that follow one another fill shard after shard, so that each finds the head of the
+    /// one before; sessions that take turns keep to shards of their own.
+    pub(super) fn shard(&mut self, head: u64, session: u64, home: Option<u32>, at: Moment) -> u32 {
         let shards = self.heads.entry(head, Vec::new);
-        for sent in &mut *shards {
+        for Shard { sent } in &mut *shards {
             while sent
                 .front()
-                .is_some_and(|first| at.since(*first) >= WINDOW_MS)
+                .is_some_and(|(first, _)| at.since(*first) >= WINDOW_MS)
             {
                 sent.pop_front();
             }
         }
-        let has_room =
-            |index: &usize, most: usize| shards.get(*index).is_none_or(|sent| sent.len() < most);
-        let home = home.and_then(|home| usize::try_from(home).ok());
-        let index = match home {
-            Some(home) if has_room(&home, rules::KEY_REQUESTS_PER_MINUTE) => home,
-            Some(_) => first_with_room(shards, rules::KEY_REQUESTS_PER_MINUTE),
-            None => first_with_room(shards, ROOM_FOR_SESSION),
+        let is_shared = shards.iter().any(Shard::is_shared);
+        let home = home
+            .filter(|_| is_shared)
+            .and_then(|home| usize::try_from(home).ok());
+        let most = if is_shared && home.is_none() {
+            ROOM_FOR_SESSION
+        } else {
+            rules::KEY_REQUESTS_PER_MINUTE
         };
+        let has_room = |index: &usize| shards.get(*index).is_none_or(|shard| shard.has_room(most));
+        let free = || shards.iter().position(|shard| shard.has_room(most));
+        let index = home.filter(has_room).or_else(free).unwrap_or(shards.len());
         if index >= shards.len() {
-            shards.resize_with(index + 1, VecDeque::new);
+            shards.resize_with(index + 1, Shard::default);
         }
-        if let Some(sent) = shards.get_mut(index) {
-            sent.push_back(at);
+        if let Some(shard) = shards.get_mut(index) {
+            shard.sent.push_back((at, session));
         }
         u32::try_from(index).unwrap_or(u32::MAX)
     }
-}
-
-fn first_with_room(shards: &[VecDeque<Moment>], most: usize) -> usize {
-    shards
-        .iter()
-        .position(|sent| sent.len() < most)
-        .unwrap_or(shards.len())
 }
 
 /// The key's text; it tells nothing about the tenant or the prompt.
@@ -100,8 +122,8 @@ mod tests {
             .collect();
         calls.sort_unstable();
         for (at, session) in calls {
-            let shard = keys.shard(1, homes.get(&session).copied(), Moment(at));
-            homes.insert(session, shard);
+            let shard = keys.shard(1, session, homes.get(&session).copied(), Moment(at));
+            homes.entry(session).or_insert(shard);
             sent.entry(shard).or_default().push(at);
         }
         for (shard, times) in &sent {

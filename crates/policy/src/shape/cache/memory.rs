@@ -90,6 +90,8 @@ pub(super) struct Entry {
     pub(super) sent: Moment,
     /// When it expires.
     pub(super) until: Moment,
+    /// The deepest prefix that the same call writes; it names that call to those who wait.
+    pub(super) lead: Chain,
     /// Its lifetime, which every read starts anew.
     pub(super) ttl: Ttl,
 }
@@ -149,8 +151,7 @@ pub(super) fn within(scope: u128, chain: Chain) -> u128 {
 
 /// The low half of a key.
 pub(super) fn low(key: u128) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = key.to_le_bytes();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    u64::try_from(key & u128::from(u64::MAX)).unwrap_or_default()
 }
 
 impl Memory {

@@ -8,15 +8,19 @@
 //! below the model's minimum; none that live shorter before one that lives longer (property
 //! `breakpoints_keep_the_rules`).
 
+mod bank;
 pub mod decide;
 pub mod estimate;
 pub mod explain;
 pub mod keys;
+mod lifetime;
 pub mod memory;
 pub mod place;
 pub mod recent;
 pub mod rules;
 pub mod session;
+#[cfg(test)]
+mod tests;
 pub mod walk;
 pub mod worth;
 
@@ -38,6 +42,19 @@ pub struct Terms {
     pub minimum: Tokens,
     /// The prices in force.
     pub rates: Rates,
+    /// Where an entry can be read.
+    pub grain: Grain,
+}
+
+/// Where what was written can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grain {
+    /// Only where a breakpoint stood, as the providers do.
+    #[default]
+    Breakpoints,
+    /// At the end of every segment before a breakpoint: a yardstick for traces whose segments are
+    /// blocks of tokens, which do not say where messages end.
+    Segments,
 }
 
 impl Terms {
@@ -49,6 +66,7 @@ impl Terms {
             family,
             minimum,
             rates,
+            grain: Grain::Breakpoints,
         }
     }
 

@@ -6,7 +6,8 @@
 use wire::prompt::{Part, Slot};
 use wire::usage::Ttl;
 
-use super::decide::{Held, Lifetimes};
+use super::decide::Held;
+use super::lifetime::Lifetimes;
 use super::walk::{Path, reaches_minimum};
 use super::{Mark, Mode, Sight, rules};
 use crate::prices::model::CacheFamily;
@@ -135,6 +136,8 @@ fn wanted(sight: &Sight<'_>, path: &Path, top: Option<usize>, held: Held) -> Vec
     // the tokens are written anyway.
     wanted.extend(sight.prompt.head_end());
     wanted.extend(path.shared);
+    // Another conversation parted from the known path here; a third one may, too.
+    wanted.extend(path.matched.checked_sub(1));
     if path.matched < path.opening {
         let last_message = segments.get(path.opening - 1).map(|segment| segment.index);
         let before = segments.iter().rposition(|segment| {

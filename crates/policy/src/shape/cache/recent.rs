@@ -60,6 +60,7 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
         self.young.remove(&key).or_else(|| self.old.remove(&key))
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
@@ -79,7 +80,7 @@ mod tests {
                 recent.peek(key.saturating_sub(3)),
                 Some(&key.saturating_sub(3))
             );
-            assert_eq!(recent.get_mut(0).is_some(), true, "used every time");
+            assert!(recent.get_mut(0).is_some(), "used every time");
         }
         assert_eq!(recent.peek(50), None);
     }

@@ -5,7 +5,7 @@
 //! later segments. A shorter prompt is a new session: it may be another attempt at the same task.
 //!
 //! **Invariant**: a conversation that only grows stays one session, and two conversations that part
-//! are two (tests in `decide`).
+//! are two (test `conversations_that_part_are_two_sessions`).
 
 use wire::prompt::{Chain, Part, Role, Segment};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -52,7 +52,6 @@ impl Stood {
 /// A session's latest prompt.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
-    pub(super) name: String,
     /// Calls so far.
     pub(super) turns: u32,
     pub(super) last: Moment,
@@ -60,8 +59,7 @@ pub(super) struct Session {
     pub(super) opening: usize,
     /// Tokens of the prompt.
     pub(super) tokens: u64,
-    /// Segments that the latest transition changed; 0 if it only appended.
-    pub(super) tail: u32,
+    /// The shard on which it began; calls return to it whenever it has room.
     pub(super) shard: Option<u32>,
     pub(super) target: u128,
 }
@@ -125,7 +123,9 @@ fn continued(memory: &Memory, sight: &Sight<'_>, path: &Path) -> Option<u64> {
         .iter()
         .position(|segment| segment.role == Role::User)
         .unwrap_or(0);
-    let known = segments.get(first_user..path.matched)?;
+    // The same prompt once more is another session: attempts at one task begin alike.
+    let shorter = path.matched.min(segments.len().saturating_sub(1));
+    let known = segments.get(first_user..shorter)?;
     known.iter().rev().find_map(|segment| {
         memory
             .nodes
@@ -240,13 +240,11 @@ pub(super) fn remember(
     }
     memory.kept.keep(known.key, sight.body);
     let session = Session {
-        name: known.name.clone(),
         turns: known.turn + 1,
         last: sight.at,
         prompt: sight.prompt.segments.iter().map(Stood::of).collect(),
         opening: path.opening,
         tokens: path.total(),
-        tail: known.tail(),
         shard,
         target: super::memory::scope(sight.target),
     };

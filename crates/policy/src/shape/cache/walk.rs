@@ -1,7 +1,7 @@
 //! Follows a prompt along the prefixes that are known, and notes it there afterwards.
 //!
-//! **Invariant**: `through` never decreases, and a prompt that was noted is matched whole (test
-//! `a_noted_prompt_is_matched_whole`).
+//! **Invariant**: `through` never decreases, and a prompt that was noted is matched whole
+//! (property `a_noted_prompt_is_matched_whole`).
 
 use wire::prompt::{Part, Role};
 use wire::usage::{Tokens, Ttl};

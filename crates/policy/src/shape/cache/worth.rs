@@ -43,7 +43,7 @@ const FORGET: f64 = 0.995;
 
 /// A return within this time is a program's, not a person's, and is learned from at once: such
 /// sessions are over before their horizon.
-const AT_ONCE_MS: u64 = 4_000;
+pub(super) const AT_ONCE_MS: u64 = 4_000;
 
 /// Late returns are looked for up to this many horizons after a call.
 const LATE_HORIZONS: u64 = 3;
@@ -232,13 +232,21 @@ struct Open {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Follow(u64);
 
+/// Followed calls of one horizon, in the order in which they are due.
+#[derive(Clone, Debug, Default)]
+struct Due {
+    horizon_ms: u64,
+    in_time: VecDeque<(Moment, u64)>,
+    late: VecDeque<(Moment, u64)>,
+}
+
 /// What the traffic has taught about re-reading.
 #[derive(Clone, Debug)]
 pub(super) struct Worth {
     cells: Recent<u64, Cell>,
     open: Recent<u64, Open>,
-    /// For each horizon, calls in the order in which they are due: once in time, once late.
-    due: Vec<(u64, VecDeque<(Moment, u64)>, VecDeque<(Moment, u64)>)>,
+    /// One for each horizon: lifetimes are few.
+    due: Vec<Due>,
     next: u64,
 }
 
@@ -293,15 +301,20 @@ impl Worth {
             is_done: false,
         };
         self.open.insert(number, open);
-        let horizon = followed.horizon_ms;
-        let known = self.due.iter().position(|(ms, ..)| *ms == horizon);
+        let horizon_ms = followed.horizon_ms;
+        let known = self.due.iter().position(|due| due.horizon_ms == horizon_ms);
         let index = known.unwrap_or_else(|| {
-            self.due.push((horizon, VecDeque::new(), VecDeque::new()));
+            self.due.push(Due {
+                horizon_ms,
+                ..Due::default()
+            });
             self.due.len() - 1
         });
-        if let Some((_, in_time, late)) = self.due.get_mut(index) {
-            in_time.push_back((followed.at.after(horizon), number));
-            late.push_back((followed.at.after(horizon * LATE_HORIZONS), number));
+        if let Some(due) = self.due.get_mut(index) {
+            due.in_time
+                .push_back((followed.at.after(horizon_ms), number));
+            due.late
+                .push_back((followed.at.after(horizon_ms * LATE_HORIZONS), number));
         }
         Follow(number)
     }
@@ -327,18 +340,22 @@ impl Worth {
     /// Learns from every call whose horizon has passed.
     pub(super) fn advance(&mut self, now: Moment) {
         for index in 0..self.due.len() {
-            while let Some(number) = self.pop_due(index, now, false) {
+            while let Some(number) = self.pop(index, now, |due| &mut due.in_time) {
                 self.learn_in_time(number);
             }
-            while let Some(number) = self.pop_due(index, now, true) {
+            while let Some(number) = self.pop(index, now, |due| &mut due.late) {
                 self.learn_late(number);
             }
         }
     }
 
-    fn pop_due(&mut self, index: usize, now: Moment, late: bool) -> Option<u64> {
-        let (_, in_time, later) = self.due.get_mut(index)?;
-        let queue = if late { later } else { in_time };
+    fn pop(
+        &mut self,
+        index: usize,
+        now: Moment,
+        queue: fn(&mut Due) -> &mut VecDeque<(Moment, u64)>,
+    ) -> Option<u64> {
+        let queue = queue(self.due.get_mut(index)?);
         let is_due = queue.front().is_some_and(|(until, _)| *until < now) || queue.len() > OPEN_MAX;
         if is_due {
             queue.pop_front().map(|(_, number)| number)

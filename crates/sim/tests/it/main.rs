@@ -1,0 +1,5 @@
+//! Whole replays on generated traffic: what the cache lever costs and saves on each kind of cache.
+
+mod bodies;
+mod loops;
+mod traffic;
