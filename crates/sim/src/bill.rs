@@ -1,6 +1,6 @@
 //! Usage and money of many calls, added up.
 //!
-//! **Invariant**: sums are exact, and an unpriced call is an error, never 0.
+//! **Invariant**: sums are exact (property `splits_add_up`), and an unpriced call is an error, never 0.
 
 use policy::money::PicoUsd;
 use policy::prices::bill::Bill;

@@ -1,7 +1,8 @@
 //! Models of the providers' prompt caches, on virtual time.
 //!
 //! **Invariant**: the parts of a split add up to the input, nothing is read that was not written
-//! before, and no entry outlives its lifetime (property `splits_add_up`, and rows in each family's file).
+//! before, and no entry outlives its lifetime (property `splits_add_up`, and rows in
+//! each family's file).
 
 pub mod anthropic;
 pub mod automatic;

@@ -14,6 +14,7 @@ use policy::shape::cache::memory::Memory;
 use policy::shape::cache::rules::WAIT_MAX_MS;
 use policy::shape::cache::{Decision, Lead, Mode, Sight, Terms};
 use sim::cache::Sent;
+use sim::metering::mode_of;
 use sim::shadow::{Seen, Shadow};
 use tokio::sync::watch;
 use wire::dialect::request::{ClientCache, Request};
@@ -113,6 +114,10 @@ fn shape_cache(
         client: &client_cache(request, call, plan),
     };
     let decision = decide(&mut memory, &sight);
+    if setup.cache == LeverMode::Observe {
+        // What it would have written is not there for later calls to read.
+        memory.failed(&decision.ticket);
+    }
     drop(memory);
     let place = xxh3_64(target.as_bytes());
     let untouched = untouched(place, request, &sizes, plan);
@@ -195,6 +200,7 @@ fn untouched(place: u64, request: &Request<'_>, sizes: &[Tokens], plan: &Plan) -
     };
     Sent {
         automatic: request.cache.automatic,
+        mode: mode_of(request),
         key: key.map(|key| xxh3_64(key.as_bytes())),
         ..Sent::of(place, &request.prompt, sizes)
     }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::shape::cache::{Lead, rules};
-use proptest::prelude::*;
+use proptest::prelude::{ProptestConfig, Strategy, prop};
+use proptest::{prop_assert, prop_assert_eq, proptest};
 use sim::replay::{FIRST_TOKEN_MS, Outcome, Sums, Switch};
 use wire::prompt::Kind;
 use wire::usage::Tokens;
@@ -95,7 +96,11 @@ fn one_shot_streams_write_nothing() {
         assert!(sums.policy.cost <= sums.untouched.cost, "{model}");
         // Left to itself, the newer OpenAI models write every prompt.
         let alone = sums.untouched.input.written.total();
-        let expect = if model == "gpt-5.6-terra" { 400 * 3_900 } else { 0 };
+        let expect = if model == "gpt-5.6-terra" {
+            400 * 3_900
+        } else {
+            0
+        };
         assert_eq!(alone, Tokens(expect), "{model}");
         println!("{model}: 0 tokens written; {alone} by its default");
     }
@@ -153,7 +158,10 @@ fn identical_calls_at_once_write_once() {
         segments.push(said(Kind::Text, 3, 2_000));
         let leads = (0..12).map(|_| {
             let outcome = play.call("fan", 1_000, &segments, 2);
-            (outcome.decision.expect("the lever is on").lead, outcome.sent_at)
+            (
+                outcome.decision.expect("the lever is on").lead,
+                outcome.sent_at,
+            )
         });
         let leads: Vec<(Lead, Moment)> = leads.collect();
         let Lead::First(prefix) = leads[0].0 else {
@@ -289,7 +297,12 @@ fn steps() -> impl Strategy<Value = Vec<(usize, usize, u64, bool)>> {
 }
 
 /// One model of each kind of cache.
-const MODELS: [&str; 4] = ["claude-sonnet-4-6", "gpt-5.4", "gpt-5.6-terra", "deepseek-v4-pro"];
+const MODELS: [&str; 4] = [
+    "claude-sonnet-4-6",
+    "gpt-5.4",
+    "gpt-5.6-terra",
+    "deepseek-v4-pro",
+];
 
 /// Plays steps; `look` sees each call's outcome and how much was sent.
 fn play_steps(

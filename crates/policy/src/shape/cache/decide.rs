@@ -31,8 +31,9 @@ const LOOP_TURNS: u32 = 3;
 /// beyond it: such sessions are short and about to end, and would pay more than they save.
 const LATE_START_TURN: u32 = 2;
 
-/// Such a session is written from this many times the minimum on.
-const LATE_START_MINIMA: u64 = 2;
+/// Such a session is written from so many quarters of the minimum on: the recorded sessions that
+/// ended just beyond the minimum ended within this.
+const LATE_START_QUARTERS: u64 = 5;
 
 /// What of a prompt is expected to be sent again.
 #[derive(Clone, Copy, Debug)]
@@ -243,7 +244,7 @@ fn worth_writing(
                     .saturating_sub(path.tokens_or_zero(held.live)),
             )
     };
-    let start = sight.terms.minimum.0.saturating_mul(LATE_START_MINIMA);
+    let start = sight.terms.minimum.0.saturating_mul(LATE_START_QUARTERS) / 4;
     let was_short = known
         .previous
         .as_ref()

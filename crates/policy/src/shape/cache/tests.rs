@@ -1,6 +1,7 @@
 //! Properties of decisions over generated traffic.
 
-use proptest::prelude::*;
+use proptest::prelude::{Strategy, any, prop};
+use proptest::{prop_assert, prop_assert_eq, proptest};
 use wire::dialect::request::ClientCache;
 use wire::prompt::{Chain, Kind, Part, Prompt, Role, Segment, Slot};
 use wire::usage::{Tokens, Ttl};
