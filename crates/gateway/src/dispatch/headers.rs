@@ -4,6 +4,7 @@
 
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use policy::key;
 use wire::provider::Auth;
 
 use crate::receive::KEY_HEADER;
@@ -52,10 +53,17 @@ fn from_client(client: &HeaderMap, access: Access, headers: &mut HeaderMap) {
         return; // what came in these headers opened our door; it is not for the upstream
     }
     for name in [AUTHORIZATION, HeaderName::from_static("x-api-key")] {
-        if let Some(value) = client.get(&name) {
+        if let Some(value) = client.get(&name).filter(|value| !is_ours(value)) {
             headers.insert(name, value.clone());
         }
     }
+}
+
+/// Whether a credential is one of our secrets: clients that give a key twice give it away nowhere.
+fn is_ours(value: &HeaderValue) -> bool {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let mut words = text.split_ascii_whitespace();
+    words.any(|word| word.starts_with(key::PREFIX))
 }
 
 /// Whether a client's header travels on. Encodings do not: answers are read here as plain bytes.

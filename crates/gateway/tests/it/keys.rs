@@ -111,6 +111,10 @@ async fn our_keys_stay_here() {
         check(from_client, row, ways[0], (None, None)).await;
         check(from_client, row, ways[1], (None, None)).await;
         check(from_client, row, ways[3], (Some(&own_bearer), Some(OWN))).await;
+        // Given twice, once in the provider's place.
+        let twice = [ways[2], ways[0], ways[1]].concat();
+        check(from_client, row, &twice, (None, None)).await;
+        check(open_from_client, row, &twice, (None, None)).await;
         check(without_credential, row, ways[4], (None, None)).await;
         let own: &[(&str, &str)] = &[("authorization", &own_bearer)];
         check(open_from_client, row, own, (Some(&own_bearer), None)).await;
