@@ -3,8 +3,6 @@
 //! **Invariant**: cost, untouched cost and savings are those of the provider's own figures at the
 //! price book's rates, to the pico-dollar.
 
-use std::sync::{Arc, Mutex};
-
 use gateway::clock::Clock as _;
 use policy::moment::Moment;
 use policy::money::PicoUsd;
@@ -29,9 +27,13 @@ const READ: i128 = 300_000;
 const WRITE: i128 = 3_750_000;
 const OUTPUT: i128 = 15_000_000;
 
+/// From a request until what it writes can be read.
+const FIRST_TOKEN_MS: u64 = 800;
+
 /// The simulated provider; `first` stands before the first answer.
 async fn simulated(clock: Hands, first: Vec<Step>) -> Upstream {
-    let mut provider = Provider::new(quarter_of_bytes, Box::new(CacheMeter::new(0)));
+    let meter = CacheMeter::new(FIRST_TOKEN_MS);
+    let mut provider = Provider::new(quarter_of_bytes, Box::new(meter));
     let mut first = Some(first);
     Upstream::playing(move |request| {
         let answer = provider.answer(&asked(request, clock.now()));
@@ -107,10 +109,9 @@ fn usage(response: &Response) -> [i128; 4] {
 
 #[tokio::test]
 async fn identical_calls_write_once() {
-    let stage_clock = Hands::default();
-    let gate = vec![Step::Gate];
-    let upstream = simulated(stage_clock, gate).await;
-    let stage = Stage::with(full(upstream.url())).await;
+    let clock = Hands::default();
+    let upstream = simulated(clock.clone(), vec![Step::Gate]).await;
+    let stage = Stage::at(clock, full(upstream.url())).await;
     let spoken = &SPOKEN[1];
     assert_eq!(spoken.dialect, Dialect::AnthropicMessages);
     let body = conversation(2);
@@ -127,6 +128,7 @@ async fn identical_calls_write_once() {
         .wait_for(|written| written.opened == CALLS)
         .await;
     upstream.request(0).await;
+    stage.clock.turn(FIRST_TOKEN_MS);
     upstream.open_gate();
     let (mut writes, mut reads) = (Vec::new(), Vec::new());
     for client in &mut clients {
@@ -152,18 +154,9 @@ async fn identical_calls_write_once() {
 
 #[tokio::test]
 async fn a_conversation_is_booked_to_the_pico_dollar() {
-    let clock: Arc<Mutex<Option<Hands>>> = Arc::default();
-    let upstream = {
-        let mut provider = Provider::new(quarter_of_bytes, Box::new(CacheMeter::new(0)));
-        let clock = Arc::clone(&clock);
-        Upstream::playing(move |request| {
-            let now = clock.lock().unwrap().as_ref().unwrap().now();
-            steps_of(provider.answer(&asked(request, now)))
-        })
-        .await
-    };
-    let stage = Stage::with(full(upstream.url())).await;
-    *clock.lock().unwrap() = Some(stage.clock.clone());
+    let clock = Hands::default();
+    let upstream = simulated(clock.clone(), Vec::new()).await;
+    let stage = Stage::at(clock, full(upstream.url())).await;
     let spoken = &SPOKEN[1];
     let mut written_before = 0;
     let mut saved_sum = 0;

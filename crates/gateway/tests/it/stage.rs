@@ -180,7 +180,12 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts a gateway with this setup.
     pub(crate) async fn with(setup: Setup) -> Self {
-        let (books, clock) = (Arc::new(Books::default()), Hands::default());
+        Self::at(Hands::default(), setup).await
+    }
+
+    /// Starts a gateway that reads this clock.
+    pub(crate) async fn at(clock: Hands, setup: Setup) -> Self {
+        let books = Arc::new(Books::default());
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("loopback has a free port");

@@ -165,7 +165,6 @@ pub(super) fn note(memory: &mut Memory, sight: &Sight<'_>, path: &Path, noted: &
         is_branch: path.turn == 0 && path.matched > 1 && !noted.features.agent,
     });
     for (index, segment) in segments.iter().enumerate() {
-        let size = super::estimate::scan(sight.body.get(segment.span.clone()).unwrap_or_default());
         let node = memory
             .nodes
             .entry(within(path.tenant, segment.chain), Default::default);
@@ -173,8 +172,10 @@ pub(super) fn note(memory: &mut Memory, sight: &Sight<'_>, path: &Path, noted: &
             let pause = sight.at.since(node.last);
             node.again += u32::from(pause <= horizon);
             node.pauses.note(pause, short, long);
-        } else {
-            node.size = if sight.body.is_empty() { 0 } else { size };
+        } else if !sight.body.is_empty() {
+            // Once: a prefix that is sent again has the same text.
+            let bytes = sight.body.get(segment.span.clone());
+            node.size = super::estimate::scan(bytes.unwrap_or_default());
         }
         node.follow = Some(follow);
         if node.owner != noted.session {
