@@ -90,6 +90,7 @@ impl Metered {
                     }
                 }
                 State::Settling { last, wait, breaks } => {
+                    drain(&mut self.upstream, context);
                     ready!(Pin::new(wait).poll(context));
                     let (last, breaks) = (std::mem::take(last), *breaks);
                     self.state = State::Over;
@@ -114,7 +115,13 @@ impl Metered {
                     let Ok(bytes) = frame.into_data() else {
                         continue;
                     };
-                    if let Some(bytes) = self.read(bytes) {
+                    let onward = self.read(bytes);
+                    if self.has_said_all() {
+                        // Some upstreams linger; the client need not.
+                        self.finish(None);
+                        return Poll::Ready(onward.map(Frame::data));
+                    }
+                    if let Some(bytes) = onward {
                         return Poll::Ready(Some(Frame::data(bytes)));
                     }
                 }
@@ -133,6 +140,11 @@ impl Metered {
                 }
             }
         }
+    }
+
+    /// Whether the terminal event has come.
+    fn has_said_all(&self) -> bool {
+        matches!(&self.reading, Some(Reading::Dialect(_, stream)) if stream.is_over())
     }
 
     /// What of these bytes goes on.
@@ -173,6 +185,20 @@ impl Metered {
             wait,
             breaks,
         };
+    }
+}
+
+/// Frames that are read after the terminal event: its chunk's end, and little else.
+const DRAINED_MAX: usize = 16;
+
+/// Reads what follows the terminal event, if it is there: a connection whose answer was read to its
+/// end can be used again.
+fn drain(upstream: &mut Incoming, context: &mut Context<'_>) {
+    for _ in 0..DRAINED_MAX {
+        let frame = Pin::new(&mut *upstream).poll_frame(context);
+        if !matches!(frame, Poll::Ready(Some(Ok(_)))) {
+            return;
+        }
     }
 }
 

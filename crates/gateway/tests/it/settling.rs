@@ -98,6 +98,30 @@ async fn streams_settle_before_their_last_byte() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_lingers_is_not_waited_for() {
+    for (row, (body, events, last)) in STREAMS.iter().enumerate() {
+        let all: Vec<&str> = events.iter().copied().chain([*last]).collect();
+        let mut steps = Step::events(&all);
+        steps.push(Step::Hang);
+        let upstream = Upstream::scripted([steps]).await;
+        let stage = Stage::with(plain(upstream.url())).await;
+        let spoken = &SPOKEN[row];
+        let mut client = Client::connect(&stage.url).await;
+        client
+            .ask("POST", spoken.path, spoken.headers, body.as_bytes())
+            .await;
+        client.head().await.unwrap();
+        let mut got = Vec::new();
+        while let Piece::Data(data) = client.piece().await {
+            got.extend(data);
+        }
+        assert_eq!(String::from_utf8(got).unwrap(), all.concat());
+        let calls = stage.books.settled(1).await;
+        assert_eq!(calls[0].settled.as_ref().unwrap().end, End::Answered);
+    }
+}
+
+#[tokio::test]
 async fn whole_answers_settle_before_their_first_byte() {
     for (row, answer) in ANSWERS.iter().enumerate() {
         let upstream = Upstream::scripted([Step::json(200, answer)]).await;

@@ -185,6 +185,11 @@ impl Stream {
         onward.pass()
     }
 
+    /// Whether the terminal event has come: nothing after it is worth waiting for.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// Ends the stream: the upstream closed, with or without a terminal event.
     pub fn finish(mut self) -> StreamEnd {
         // A last frame may lack its blank line. It is passed on if it can be read.

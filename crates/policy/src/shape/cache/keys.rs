@@ -23,29 +23,80 @@ const ROOM_FOR_SESSION: usize = 10;
 /// One shard's requests of the last minute.
 #[derive(Clone, Debug, Default)]
 struct Shard {
-    sent: VecDeque<(Moment, u64)>,
+    sent: VecDeque<u64>,
+    /// Whether a session came back after another one: they run at the same time.
+    is_shared: bool,
 }
 
 impl Shard {
-    fn has_room(&self, most: usize) -> bool {
-        self.sent.len() < most
+    /// Looks again at who took turns; a shard has few requests.
+    fn look(&mut self) {
+        let mut sessions: Vec<u64> = self.sent.iter().copied().collect();
+        let turns = sessions.chunk_by(PartialEq::eq).count();
+        sessions.sort_unstable();
+        sessions.dedup();
+        self.is_shared = turns > sessions.len();
+    }
+}
+
+/// The shards of one head. What a call costs does not grow with their number.
+#[derive(Clone, Debug, Default)]
+struct Head {
+    shards: Vec<Shard>,
+    /// Requests of the last minute, oldest first, and their shards.
+    sent: VecDeque<(Moment, usize)>,
+    /// Shards on which sessions take turns.
+    shared: usize,
+    /// No shard before these has room, for a new session and for any request.
+    full_before: [usize; 2],
+}
+
+impl Head {
+    /// Forgets what is older than the window.
+    fn forget(&mut self, at: Moment) {
+        while let Some(&(first, index)) = self.sent.front() {
+            if at.since(first) < WINDOW_MS {
+                break;
+            }
+            self.sent.pop_front();
+            self.change(index, |shard| drop(shard.sent.pop_front()));
+            self.full_before = self.full_before.map(|before| before.min(index));
+        }
     }
 
-    /// Whether a session came back after another one: they run at the same time.
-    fn is_shared(&self) -> bool {
-        let sessions: Vec<u64> = self.sent.iter().map(|(_, session)| *session).collect();
-        let turns = sessions.chunk_by(PartialEq::eq).count();
-        let mut distinct = sessions;
-        distinct.sort_unstable();
-        distinct.dedup();
-        turns > distinct.len()
+    fn take(&mut self, index: usize, session: u64, at: Moment) {
+        if index >= self.shards.len() {
+            self.shards.resize_with(index + 1, Shard::default);
+        }
+        self.sent.push_back((at, index));
+        self.change(index, |shard| shard.sent.push_back(session));
+    }
+
+    fn change(&mut self, index: usize, change: impl FnOnce(&mut Shard)) {
+        if let Some(shard) = self.shards.get_mut(index) {
+            self.shared -= usize::from(shard.is_shared);
+            change(shard);
+            shard.look();
+            self.shared += usize::from(shard.is_shared);
+        }
+    }
+
+    /// The first shard with fewer than `most` requests.
+    fn first_with_room(&mut self, most: usize) -> usize {
+        let kind = usize::from(most == rules::KEY_REQUESTS_PER_MINUTE);
+        let before = self.full_before[kind];
+        let behind = self.shards.get(before..).unwrap_or_default();
+        let free = behind.iter().position(|shard| shard.sent.len() < most);
+        let index = before + free.unwrap_or(behind.len());
+        self.full_before[kind] = index;
+        index
     }
 }
 
 /// The shards of all heads.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
-    heads: Recent<u64, Vec<Shard>>,
+    heads: Recent<u64, Head>,
 }
 
 impl Default for Keys {
@@ -62,16 +113,9 @@ impl Keys {
     /// Sessions that follow one another fill shard after shard, so that each finds the head of the
     /// one before; sessions that take turns keep to shards of their own.
     pub(super) fn shard(&mut self, head: u64, session: u64, home: Option<u32>, at: Moment) -> u32 {
-        let shards = self.heads.entry(head, Vec::new);
-        for Shard { sent } in &mut *shards {
-            while sent
-                .front()
-                .is_some_and(|(first, _)| at.since(*first) >= WINDOW_MS)
-            {
-                sent.pop_front();
-            }
-        }
-        let is_shared = shards.iter().any(Shard::is_shared);
+        let head = self.heads.entry(head, Head::default);
+        head.forget(at);
+        let is_shared = head.shared > 0;
         let home = home
             .filter(|_| is_shared)
             .and_then(|home| usize::try_from(home).ok());
@@ -80,15 +124,15 @@ impl Keys {
         } else {
             rules::KEY_REQUESTS_PER_MINUTE
         };
-        let has_room = |index: &usize| shards.get(*index).is_none_or(|shard| shard.has_room(most));
-        let free = || shards.iter().position(|shard| shard.has_room(most));
-        let index = home.filter(has_room).or_else(free).unwrap_or(shards.len());
-        if index >= shards.len() {
-            shards.resize_with(index + 1, Shard::default);
-        }
-        if let Some(shard) = shards.get_mut(index) {
-            shard.sent.push_back((at, session));
-        }
+        let has_room = |index: &usize| {
+            let shard = head.shards.get(*index);
+            shard.is_none_or(|shard| shard.sent.len() < most)
+        };
+        let index = match home.filter(has_room) {
+            Some(home) => home,
+            None => head.first_with_room(most),
+        };
+        head.take(index, session, at);
         u32::try_from(index).unwrap_or(u32::MAX)
     }
 }
