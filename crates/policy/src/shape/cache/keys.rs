@@ -59,7 +59,9 @@ impl Head {
                 break;
             }
             self.sent.pop_front();
-            self.change(index, |shard| drop(shard.sent.pop_front()));
+            self.change(index, |shard| {
+                shard.sent.pop_front();
+            });
             self.full_before = self.full_before.map(|before| before.min(index));
         }
     }
