@@ -277,9 +277,10 @@ fn check(answer: &Answer, exit: Exit, call: &StoredCall) {
     // With both gone, either may be noticed first.
     let ends: &[End] = match exit {
         // Everything was there to be had, so the call is answered, whoever is left to have it.
-        Exit::ClientLeaves { .. } if answer.stream && sent == all => &[End::Answered],
+        Exit::ClientLeaves { .. } | Exit::UpstreamBreaks { .. } if answer.stream && sent == all => {
+            &[End::Answered]
+        }
         Exit::ClientLeaves { .. } => &[End::ClientGone],
-        Exit::UpstreamBreaks { .. } if answer.stream && sent == all => &[End::Answered],
         Exit::UpstreamBreaks { .. } => &[End::UpstreamBroke],
         Exit::Both { .. } => &[End::ClientGone, End::UpstreamBroke, End::Answered],
     };
