@@ -8,6 +8,7 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign, Neg, Sub, SubAssign};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use wire::usage::Tokens;
 
 /// Decimal places of a pico-dollar.
@@ -22,7 +23,9 @@ const SHOWN_DIGITS: u32 = 5;
 /// Pico-dollars (10⁻¹² USD). Signed, so that a lever's loss can be written down.
 ///
 /// `i128` because a report sums many calls: an `i64` would end at 9.2 M USD.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct PicoUsd(pub i128);
 
 impl PicoUsd {

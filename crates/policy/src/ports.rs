@@ -7,17 +7,19 @@ pub mod read;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use wire::usage::{Tokens, Usage};
 
 use crate::moment::Moment;
 use crate::money::PicoUsd;
 
 /// Identifies a call in headers, logs and the ledger: `call_` and 26 characters that sort by time.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CallId(pub String);
 
 /// A system that can save (or lose) money on a call; savings are booked by lever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Lever {
     /// Provider prompt caching: markers, keys, lifetimes.
     Cache,
@@ -36,7 +38,8 @@ impl Lever {
 }
 
 /// How a call or a leg ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum End {
     /// The upstream's answer arrived whole.
     Answered,
@@ -78,7 +81,7 @@ impl End {
 
 /// A call that has begun: written before the client sees a byte of the answer, so that a crash
 /// leaves a trace of everything that may have been billed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallOpened {
     /// Which call.
     pub call: CallId,
@@ -101,7 +104,7 @@ pub struct CallOpened {
 }
 
 /// One attempt at an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leg {
     /// The target's provider.
     pub provider: String,
@@ -126,7 +129,7 @@ pub struct Leg {
 }
 
 /// A call that is over. Immutable from here on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallSettled {
     /// Which call.
     pub call: CallId,
@@ -155,11 +158,12 @@ pub type Acknowledge = Box<dyn FnOnce() + Send>;
 
 /// Where calls are written down.
 pub trait Ledger: Send + Sync {
-    /// Queues the opening row. Never blocks on IO.
+    /// Takes the opening row. Never waits for a commit; a store may write a journal.
     fn open(&self, call: CallOpened);
 
-    /// Queues the settling of an opened call and its legs, in one transaction; `acknowledge` runs
-    /// after the commit. A second settling of the same call is ignored and counted.
+    /// Takes the settling of an opened call and its legs, which become rows in one transaction.
+    /// `acknowledge` runs when no crash of the process can lose it any more, perhaps within this
+    /// call. A second settling of the same call is ignored and counted.
     fn settle(&self, settled: CallSettled, acknowledge: Acknowledge);
 
     /// How the writing goes, for metrics, readiness and admission.

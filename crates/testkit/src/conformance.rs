@@ -59,13 +59,13 @@ macro_rules! store_conformance {
     ($store:ident, $shelf:expr) => {
         mod $store {
             $crate::store_conformance! { @checks $shelf;
+                crash::acknowledged_is_safe_at_once
                 crash::nothing_acknowledged_is_lost_to_a_crash
                 crash::recovery_closes_what_was_open
                 keys::key_changes_are_noticed
                 keys::keys_are_kept
                 reading::calls_come_back_as_they_were
                 reading::sums_are_exact
-                writing::acknowledged_means_committed
                 writing::amounts_beyond_a_row_are_unknown
                 writing::openings_come_back_in_order
                 writing::settled_exactly_once

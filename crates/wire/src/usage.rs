@@ -6,8 +6,12 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 
+use serde::{Deserialize, Serialize};
+
 /// A count of tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Tokens(pub u64);
 
 impl Add for Tokens {
@@ -74,7 +78,7 @@ impl Ttl {
 }
 
 /// Tokens written to a provider's cache, by lifetime.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CacheWrites {
     /// Written for five minutes.
     pub minutes_5: Tokens,
@@ -118,7 +122,7 @@ impl CacheWrites {
 ///
 /// Anthropic's `input_tokens` excludes cached tokens, OpenAI's includes them, Gemini adds thoughts
 /// beside the answer: the dialects undo all of that, so that a price applies to each class once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Usage {
     /// Text and image input paid at the full rate.
     pub uncached: Tokens,

@@ -23,7 +23,7 @@ use crate::relay::refuse;
 use crate::relay::reply::Broken;
 use crate::settle::receipt::{CLIENT_GONE, Outcome, Receipt, Reported};
 
-/// 1 s: the ledger commits in a millisecond; if its disk hangs, clients must not.
+/// 1 s: a journal takes microseconds, a commit a millisecond; if the disk hangs, clients must not.
 pub const SETTLE_WAIT: Duration = Duration::from_secs(1);
 
 /// How the bytes are read on their way.
@@ -326,7 +326,7 @@ impl Future for Wait {
             .map(|committed| Pin::new(committed).poll(context));
         if commit.is_some_and(|commit| commit.is_pending()) {
             ready!(self.most.as_mut().poll(context));
-            tracing::error!("the ledger did not commit in time; the answer goes out without it");
+            tracing::error!("the ledger was not safe in time; the answer goes out without it");
         }
         self.committed = None;
         Poll::Ready(())

@@ -1,7 +1,7 @@
 //! The ledger of one gateway: takes calls from the data path and hands them to the writer thread.
 //!
 //! **Invariant**: whatever a killed gateway left open is closed once, at the next start, before any
-//! new call (store conformance, `recovery_closes_what_was_open`).
+//! new call and after its journal was brought in (store conformance, `recovery_closes_what_was_open`).
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
@@ -13,6 +13,7 @@ use policy::ports::read::recovery_of;
 use policy::ports::{Acknowledge, CallId, CallOpened, CallSettled, LedgerHealth};
 
 use super::instance::Instance;
+use super::journal::Journal;
 use super::queue::Queue;
 use super::{Durability, open_writable, refused, rows, writer};
 use crate::error::StoreError;
@@ -31,11 +32,21 @@ impl SqliteLedger {
     /// open. `now` is the moment of that closing.
     pub fn open(path: &Path, durability: Durability, now: Moment) -> Result<Self, StoreError> {
         let instance = Instance::claim(path)?;
-        let connection = open_writable(path, durability)?;
+        let mut connection = open_writable(path, durability)?;
+        let segment = writer::recover(&mut connection, path)?;
         let closing = recovery_of(CallId(String::new()), now);
         let recovered = rows::close_open_calls(&connection, &closing)
             .map_err(|source| refused(path, "close what a crash left open", source))?;
-        let queue = Arc::new(Queue::new());
+        let journal = match durability {
+            Durability::Process => Some(Journal::begin(path, segment)),
+            Durability::Power => None,
+        };
+        let journal = journal.transpose().map_err(|source| StoreError::Io {
+            doing: "begin the journal of",
+            path: path.to_owned(),
+            source,
+        })?;
+        let queue = Arc::new(Queue::new(journal));
         let writer = {
             let (path, queue) = (path.to_owned(), Arc::clone(&queue));
             std::thread::Builder::new()

@@ -3,13 +3,14 @@
 //! **Invariant**: what was acknowledged survives `kill -9` of the process (test
 //! `nothing_acknowledged_is_lost_to_a_kill`).
 //!
-//! What a kill may lose is what waits to be committed: the rows of the last few milliseconds, none of
-//! them acknowledged. Their calls, if their opening was committed, are closed as recovered.
+//! With [`Durability::Process`] every row goes through a journal: handed to the operating system
+//! when it comes, and brought into the tables within about a tenth of a second, or by the next
+//! start. A kill loses nothing; calls that it cut off are closed as recovered.
 //!
-//! A *power cut* is another matter. With [`Durability::Process`] the operating system is handed
-//! every commit, but is asked to put it on the disk only at a checkpoint (about every 16 MB): a
-//! machine that loses power may lose the calls of the last moments, never more, and the file stays
-//! sound. [`Durability::Power`] asks at every commit, which costs one `fsync` for each group.
+//! A *power cut* is another matter: the operating system is asked to put rows on the disk only at a
+//! checkpoint (about every 16 MB), so that a machine that loses power may lose the calls of the last
+//! moments, never more, and the file stays sound. [`Durability::Power`] has no journal: it asks at
+//! every commit, which costs one `fsync` for each group, and acknowledges after it.
 //!
 //! Readers and `tokenwise keys` work on the file beside a running gateway, from any process of the
 //! same machine. The file must be on a local disk: WAL needs shared memory.
@@ -19,6 +20,7 @@ pub mod ledger;
 pub mod reader;
 
 mod instance;
+mod journal;
 mod queue;
 mod rows;
 mod schema;

@@ -1,7 +1,12 @@
-//! Between the data path and the writer thread: a list under a lock, taken whole for each commit.
+//! Between the data path and the writer thread: a list under a lock, taken whole for each commit,
+//! and the journal that makes a row safe before that.
 //!
-//! **Invariant**: pushing never waits for IO and never drops a row; rows leave in the order in
+//! **Invariant**: pushing waits for no commit and never drops a row; rows leave in the order in
 //! which they came (store conformance, `openings_come_back_in_order`).
+//!
+//! With a journal a row is safe from a crash of the process when it is pushed: one `write` of a
+//! kilobyte to the operating system, some microseconds, and no thread is woken for it. Without one
+//! (or when it fails) a row is safe when it is committed.
 //!
 //! The bound is kept by refusal, not by blocking or dropping. A channel that is full could only
 //! block a thread that serves other calls, or lose a row of a call that is billed already. So every
@@ -13,27 +18,41 @@ use std::time::Duration;
 
 use policy::ports::{Acknowledge, CallOpened, CallSettled, LedgerHealth};
 
+use super::journal::{self, Journal, Note, Position};
 use crate::range::{self, Fit};
 
 /// 65 536 rows, about 100 MB: at 2 000 calls a second, 16 seconds of a disk that does not answer.
 pub(super) const QUEUED_MAX: usize = 65_536;
 
-/// 5 ms: a commit costs some 200 CPU-µs whatever its size, so opening rows, for which nobody waits,
-/// are gathered this long. A settlement is committed at once, with everything gathered before it:
-/// a client waits for its last byte. Under load, what comes during one commit shares the next.
-const GATHER: Duration = Duration::from_millis(5);
+/// 100 ms between commits: one costs some 200 CPU-µs whatever its size, and nobody waits for rows
+/// that the journal has. Readers of the tables see a call at most this much later.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// 5 ms between commits without a journal, for opening rows. A settlement is committed at once, with
+/// everything gathered before it: a client waits for its last byte. Under load, what comes during
+/// one commit shares the next.
+const PAUSE_UNSAFE: Duration = Duration::from_millis(5);
 
 /// 256 rows: enough to make the cost of a commit vanish; no need to gather any longer.
 const GATHERED_MAX: usize = 256;
 
 /// What waits to be written.
-pub(super) enum Entry {
+pub(super) struct Entry {
+    pub(super) row: Row,
+    /// Behind its record, if the journal has it.
+    pub(super) place: Option<Position>,
+    /// Whom to tell when it is committed, if it was not safe before.
+    pub(super) acknowledge: Option<Acknowledge>,
+}
+
+/// What is to be written.
+pub(super) enum Row {
     /// A call that has begun.
     Open(Box<CallOpened>),
-    /// A call that is over, and whom to tell when that is committed.
-    Settle(Box<CallSettled>, Acknowledge),
-    /// Nothing to write; tells when everything before it is committed.
-    Mark(Acknowledge),
+    /// A call that is over.
+    Settle(Box<CallSettled>),
+    /// Nothing; it tells when everything before it is committed.
+    Mark,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +72,9 @@ struct State {
     mode: Mode,
     /// The writer waits for a first row and must be woken.
     idle: bool,
-    /// Someone waits for an acknowledgement: gather no longer.
+    /// Someone waits for a commit: gather no longer.
     urgent: bool,
+    journal: Option<Journal>,
     health: LedgerHealth,
 }
 
@@ -62,6 +82,8 @@ struct State {
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
+    /// Rows are written to a journal first.
+    has_journal: bool,
 }
 
 /// What the writer finds when it has tried in vain and waited.
@@ -74,7 +96,8 @@ pub(super) enum Patience {
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(journal: Option<Journal>) -> Self {
+        let has_journal = journal.is_some();
         Self {
             state: Mutex::new(State {
                 waiting: Vec::new(),
@@ -82,43 +105,71 @@ impl Queue {
                 mode: Mode::Running,
                 idle: false,
                 urgent: false,
+                journal,
                 health: LedgerHealth::default(),
             }),
             changed: Condvar::new(),
+            has_journal,
         }
     }
 
     pub(super) fn open(&self, call: CallOpened) {
-        self.push(self.lock(), Entry::Open(Box::new(call)));
+        let frame = self.frame(&Note::Open(&call));
+        let row = Row::Open(Box::new(call));
+        self.push(self.lock(), row, frame, None);
     }
 
     pub(super) fn settle(&self, mut settled: CallSettled, acknowledge: Acknowledge) {
         let fit = range::fit(&mut settled);
-        let entry = Entry::Settle(Box::new(settled), acknowledge);
+        let frame = self.frame(&Note::Settle(&settled));
+        let row = Row::Settle(Box::new(settled));
         let mut state = self.lock();
         state.health.unrepresentable += u64::from(fit == Fit::Reduced);
-        self.push(state, entry);
+        self.push(state, row, frame, Some(acknowledge));
     }
 
     pub(super) fn mark(&self, acknowledge: Acknowledge) {
-        self.push(self.lock(), Entry::Mark(acknowledge));
+        self.push(self.lock(), Row::Mark, None, Some(acknowledge));
     }
 
-    fn push(&self, mut state: MutexGuard<'_, State>, entry: Entry) {
+    /// Made before the lock is taken.
+    fn frame(&self, note: &Note<'_>) -> Option<Vec<u8>> {
+        self.has_journal.then(|| journal::frame(note)).flatten()
+    }
+
+    fn push(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        row: Row,
+        frame: Option<Vec<u8>>,
+        acknowledge: Option<Acknowledge>,
+    ) {
         if state.mode == Mode::Dropped {
             state.health.failing = Some("the ledger is closed".to_owned());
             return;
         }
-        let is_awaited = matches!(entry, Entry::Settle(..) | Entry::Mark(_));
-        let became_urgent = is_awaited && !state.urgent;
-        state.urgent |= is_awaited;
-        state.waiting.push(entry);
+        let place = frame.and_then(|frame| state.journaled(&frame));
+        let (safe, waits) = match place {
+            Some(_) => (acknowledge, None),
+            None => (None, acknowledge),
+        };
+        let became_urgent = waits.is_some() && !state.urgent;
+        state.urgent |= waits.is_some();
+        state.waiting.push(Entry {
+            row,
+            place,
+            acknowledge: waits,
+        });
         let queued = state.queued();
         state.health.queued_most = state.health.queued_most.max(queued as u64);
         let wake = state.idle || became_urgent || state.waiting.len() == GATHERED_MAX;
+        state.idle = false;
         drop(state);
         if wake {
             self.changed.notify_all();
+        }
+        if let Some(acknowledge) = safe {
+            acknowledge();
         }
     }
 
@@ -142,12 +193,29 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Everything that waits, after a moment of gathering; `None` when the writer is to end.
+    const fn pause(&self) -> Duration {
+        if self.has_journal {
+            PAUSE
+        } else {
+            PAUSE_UNSAFE
+        }
+    }
+
+    /// Everything that waits, after a pause since the last commit; `None` when the writer is to
+    /// end.
     pub(super) fn take(&self) -> Option<Vec<Entry>> {
         let mut state = self.lock();
+        if state.health.commits > 0 {
+            (state, _) = self
+                .changed
+                .wait_timeout_while(state, self.pause(), |state| {
+                    let more = state.waiting.len() < GATHERED_MAX;
+                    more && !state.urgent && state.mode == Mode::Running
+                })
+                .unwrap_or_else(PoisonError::into_inner);
+        }
         while state.waiting.is_empty() {
             if state.mode != Mode::Running {
-                state.mode = Mode::Dropped;
                 return None;
             }
             state.idle = true;
@@ -157,13 +225,6 @@ impl Queue {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         state.idle = false;
-        let (mut state, _) = self
-            .changed
-            .wait_timeout_while(state, GATHER, |state| {
-                let more = state.waiting.len() < GATHERED_MAX;
-                more && !state.urgent && state.mode == Mode::Running
-            })
-            .unwrap_or_else(PoisonError::into_inner);
         if state.mode == Mode::Dropped {
             return None;
         }
@@ -171,6 +232,15 @@ impl Queue {
         let batch = std::mem::take(&mut state.waiting);
         state.taken = batch.len();
         Some(batch)
+    }
+
+    /// The writer has ended. Returns whether it has written everything.
+    pub(super) fn ended(&self) -> bool {
+        let mut state = self.lock();
+        let whole = state.mode == Mode::Closing && state.waiting.is_empty();
+        state.mode = Mode::Dropped;
+        state.journal = None;
+        whole
     }
 
     /// Notes a commit of what was taken.
@@ -229,6 +299,18 @@ impl std::fmt::Debug for Queue {
 }
 
 impl State {
+    /// Where the journal has it now; `None` where there is none, or where it cannot be written.
+    fn journaled(&mut self, frame: &[u8]) -> Option<Position> {
+        match self.journal.as_mut()?.append(frame) {
+            Ok(place) => Some(place),
+            Err(error) => {
+                self.health.failures += 1;
+                self.health.failing = Some(format!("the journal cannot be written: {error}"));
+                None
+            }
+        }
+    }
+
     fn queued(&self) -> usize {
         self.waiting.len() + self.taken
     }

@@ -5,11 +5,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use policy::ports::read::{By, Calls, Filter, LedgerReader, Slice, StoredCall, Totals};
 use policy::ports::{CallId, Fault};
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
+use super::journal;
 use super::rows::{self, CALL_COLUMNS};
 use super::sums::{self, Condition};
 use super::{open_readable, refused};
@@ -19,6 +21,13 @@ use crate::error::StoreError;
 /// snapshot, which would keep the log from being folded back.
 const PAGE: u32 = 256;
 
+/// 5 ms between two looks at how far the writer has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// 100 looks, half a second: five times the writer's pause. A gateway that was killed never comes
+/// up to its journal; the next start does that.
+const LOOKS_MAX: usize = 100;
+
 /// A connection that only reads.
 #[derive(Debug)]
 pub struct SqliteReader {
@@ -27,12 +36,14 @@ pub struct SqliteReader {
 }
 
 impl SqliteReader {
-    /// Opens a ledger that is there.
+    /// Opens a ledger that is there, and waits for a running gateway to bring in what it has
+    /// acknowledged by now: who saw an answer finds its call.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let connection = Mutex::new(open_readable(path)?);
+        let connection = open_readable(path)?;
+        catch_up(&connection, path).map_err(|source| refused(path, "read the journal", source))?;
         Ok(Self {
             path: path.to_owned(),
-            connection,
+            connection: Mutex::new(connection),
         })
     }
 
@@ -66,6 +77,24 @@ impl SqliteReader {
         };
         read().map_err(self.fault("read calls"))
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the writer may be another process, whose commit is no event here"
+)]
+fn catch_up(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+    // A journal that cannot be looked at, or is deleted meanwhile, is nothing to wait for.
+    let Some(end) = journal::end(path).ok().flatten() else {
+        return Ok(());
+    };
+    for _ in 0..LOOKS_MAX {
+        if journal::reached(connection)? >= end {
+            break;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
 }
 
 impl LedgerReader for SqliteReader {

@@ -1,17 +1,18 @@
 //! The one thread that writes calls: everything that waits goes into one transaction.
 //!
-//! **Invariant**: a call is acknowledged after its commit, and its rows are written once (store
-//! conformance, `acknowledged_means_committed` and `settled_exactly_once`).
+//! **Invariant**: a call's rows are written once, also when the journal brings it again (store
+//! conformance, `settled_exactly_once`; `nothing_acknowledged_is_lost_to_a_kill`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use policy::ports::{CallSettled, read};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::queue::{Entry, Patience, Queue};
-use super::rows;
+use super::journal::{self, Position, Record};
+use super::queue::{Entry, Patience, Queue, Row};
+use super::{refused, rows};
 use crate::error::StoreError;
 
 /// 100 ms: a full disk or a locked file does not get better sooner.
@@ -33,6 +34,7 @@ pub(super) fn run(
     path: PathBuf,
     queue: &Arc<Queue>,
 ) -> Result<(), StoreError> {
+    let mut segment = 0;
     while let Some(batch) = queue.take() {
         let mut tries_left = CLOSING_TRIES;
         let written = loop {
@@ -55,14 +57,59 @@ pub(super) fn run(
             }
         };
         queue.committed(written.settled, written.repeated);
-        for entry in batch {
-            match entry {
-                Entry::Open(_) => {}
-                Entry::Settle(_, acknowledge) | Entry::Mark(acknowledge) => acknowledge(),
-            }
+        let reached = batch.iter().rev().find_map(|entry| entry.place);
+        for acknowledge in batch.into_iter().filter_map(|entry| entry.acknowledge) {
+            acknowledge();
+        }
+        if let Some(reached) = reached.filter(|reached| reached.segment > segment) {
+            segment = reached.segment;
+            // What cannot be deleted now is passed over, and deleted by a later start.
+            journal::forget(&path, segment).unwrap_or_default();
         }
     }
+    if queue.ended() {
+        journal::forget(&path, u64::MAX).unwrap_or_default();
+    }
     Ok(())
+}
+
+/// Brings into the tables what a crash left in the journal, and returns the number of the segment
+/// to go on with.
+pub(super) fn recover(connection: &mut Connection, path: &Path) -> Result<u64, StoreError> {
+    let fault = |source| refused(path, "bring in the journal", source);
+    let Position { segment, offset } = journal::reached(connection).map_err(fault)?;
+    let unreadable = |source| StoreError::Io {
+        doing: "read the journal of",
+        path: path.to_owned(),
+        source,
+    };
+    let mut last = segment;
+    for left in journal::segments(path).map_err(unreadable)? {
+        last = last.max(left);
+        if left < segment {
+            continue;
+        }
+        let from = if left == segment { offset } else { 0 };
+        let records = journal::records(path, left, from).map_err(unreadable)?;
+        let entry = |(record, place)| Entry {
+            row: match record {
+                Record::Open(opened) => Row::Open(opened),
+                Record::Settle(settled) => Row::Settle(settled),
+            },
+            place: Some(place),
+            acknowledge: None,
+        };
+        let batch: Vec<Entry> = records.into_iter().map(entry).collect();
+        write(connection, &batch).map_err(fault)?;
+    }
+    let next = last + 1;
+    let begun = Position {
+        segment: next,
+        offset: 0,
+    };
+    journal::note_reached(connection, begun).map_err(fault)?;
+    journal::forget(path, next).map_err(unreadable)?;
+    Ok(next)
 }
 
 fn write(connection: &mut Connection, batch: &[Entry]) -> rusqlite::Result<Written> {
@@ -70,17 +117,20 @@ fn write(connection: &mut Connection, batch: &[Entry]) -> rusqlite::Result<Writt
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut written = Written::default();
     for entry in batch {
-        match entry {
-            Entry::Open(call) => {
+        match &entry.row {
+            Row::Open(call) => {
                 let added = rows::insert_opened(&transaction, call)?;
                 written.repeated += u64::from(added.is_none());
             }
-            Entry::Settle(settled, _) => match settle(&transaction, settled)? {
+            Row::Settle(settled) => match settle(&transaction, settled)? {
                 Outcome::Settled => written.settled += 1,
                 Outcome::Repeated => written.repeated += 1,
             },
-            Entry::Mark(_) => {}
+            Row::Mark => {}
         }
+    }
+    if let Some(reached) = batch.iter().rev().find_map(|entry| entry.place) {
+        journal::note_reached(&transaction, reached)?;
     }
     transaction.commit()?;
     Ok(written)

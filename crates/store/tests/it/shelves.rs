@@ -58,17 +58,23 @@ impl Running for RunningMemory {
 /// A directory with a ledger in it, if a store was ever started.
 pub(crate) struct FileShelf {
     directory: TempDir,
+    durability: Durability,
 }
 
 impl FileShelf {
     pub(crate) fn new() -> Self {
+        Self::lasting(Durability::Process)
+    }
+
+    pub(crate) fn lasting(durability: Durability) -> Self {
         Self {
             directory: tempfile::tempdir().expect("a directory"),
+            durability,
         }
     }
 
     pub(crate) fn ledger(&self, now: Moment) -> SqliteLedger {
-        SqliteLedger::open(&self.path(), Durability::Process, now).expect("a ledger")
+        SqliteLedger::open(&self.path(), self.durability, now).expect("a ledger")
     }
 
     pub(crate) fn path(&self) -> PathBuf {

@@ -70,6 +70,34 @@ pub fn nothing_acknowledged_is_lost_to_a_crash(make: Make<'_>) {
     });
 }
 
+/// A call whose acknowledgement has come survives a crash in that very moment.
+pub fn acknowledged_is_safe_at_once(make: Make<'_>) {
+    for calls in [1, 2, 7, 300] {
+        let shelf = make();
+        let store = shelf.start(START);
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        for number in 0..calls {
+            let tell = tell.clone();
+            store.ledger().open(opening(number));
+            let last = number + 1 == calls;
+            let acknowledge = move || {
+                if last {
+                    tell.send(()).unwrap_or_default();
+                }
+            };
+            store
+                .ledger()
+                .settle(settling(number), Box::new(acknowledge));
+        }
+        told.recv().expect("acknowledged");
+        store.crash();
+        assert_eq!(shelf.start(START.after(9)).recovered(), 0);
+        for number in 0..calls {
+            assert_eq!(stored(&*shelf, number).settled, Some(settling(number)));
+        }
+    }
+}
+
 /// Checks what a crash has left, and returns it.
 fn survivors(
     shelf: &dyn Shelf,

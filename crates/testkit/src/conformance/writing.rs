@@ -16,31 +16,6 @@ use policy::ports::{CallOpened, CallSettled, Leg};
 
 use super::{Make, START, all, leg, lock, nobody, opening, settling, stored};
 
-/// A call is there for every reader when its acknowledgement comes, not merely queued.
-pub fn acknowledged_means_committed(make: Make<'_>) {
-    let shelf = make();
-    let store = shelf.start(START);
-    let reader = shelf.reader();
-    let found = Arc::new(Mutex::new(Vec::new()));
-    for number in 0..20 {
-        let settled = settling(number);
-        let (reader, found, call) = (
-            Arc::clone(&reader),
-            Arc::clone(&found),
-            settled.call.clone(),
-        );
-        let acknowledge = Box::new(move || {
-            let stored = reader.call(&call).expect("readable");
-            lock(&found).push(stored.and_then(|stored| stored.settled));
-        });
-        store.ledger().open(opening(number));
-        store.ledger().settle(settled, acknowledge);
-    }
-    store.flush();
-    let expect: Vec<_> = (0..20).map(|number| Some(settling(number))).collect();
-    assert_eq!(*lock(&found), expect);
-}
-
 /// An amount that no row can hold becomes unknown, is counted, and enters no sum.
 pub fn amounts_beyond_a_row_are_unknown(make: Make<'_>) {
     let shelf = make();
