@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri};
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use policy::ports::End;
 use policy::refusal::{Reason, Refusal};
@@ -18,6 +18,7 @@ use wire::problem::Problem;
 use wire::splice::Splice;
 
 use crate::Gateway;
+use crate::dispatch::pieces::Pieces;
 use crate::dispatch::send::{self, Outgoing};
 use crate::dispatch::{headers, shape};
 use crate::receive::endpoint::Endpoint;
@@ -148,7 +149,7 @@ impl Service<'_> {
         };
         let mut headers = self.headers(&plan);
         headers.extend(shaped.headers);
-        let body = edited(&body, &shaped.splice);
+        let body = Either::Left(Pieces::of(&body, &shaped.splice));
         let (path, meter) = (main_path(dialect), Meter::Dialect(dialect, usage));
         self.send(
             &plan,
@@ -179,7 +180,7 @@ impl Service<'_> {
         let sent = Sent {
             path: "/v1/messages/count_tokens",
             headers: self.headers(&plan),
-            body: edited(&body, &splice),
+            body: Either::Left(Pieces::of(&body, &splice)),
             meter: Meter::Free,
         };
         self.send(&plan, sent, self.open(&plan, &request.model, body.len()))
@@ -200,7 +201,7 @@ impl Service<'_> {
         let sent = Sent {
             path: "/embeddings",
             headers: self.headers(&plan),
-            body: edited(&body, &splice),
+            body: Either::Left(Pieces::of(&body, &splice)),
             meter: Meter::Dialect(dialect, UsageDisplay::Shown),
         };
         self.send(&plan, sent, self.open(&plan, &request.model, body.len()))
@@ -228,7 +229,7 @@ impl Service<'_> {
             path: below(&upstream.base, rest),
             headers: self.headers(&plan),
             body: match body {
-                Body::Whole(bytes) => Either::Left(Full::new(bytes)),
+                Body::Whole(bytes) => Either::Left(bytes.into()),
                 Body::Flowing(incoming) => Either::Right(incoming),
             },
             // Reading and deleting is never billed.
@@ -293,16 +294,6 @@ impl Service<'_> {
             }
         }
     }
-}
-
-/// The body with its edits; without any, the client's own bytes.
-fn edited(body: &Bytes, splice: &Splice) -> Outgoing {
-    let bytes = if splice.is_empty() {
-        body.clone()
-    } else {
-        splice.apply(body).into()
-    };
-    Either::Left(Full::new(bytes))
 }
 
 /// The path below a base address: one that ends in a version takes paths with and without it.

@@ -12,7 +12,7 @@ use gateway::dispatch::headers;
 use gateway::dispatch::send::{Http, request};
 use gateway::setup::{Access, Credential, Limits, Upstream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use policy::moment::Moment;
 use policy::ports::Keys as _;
 use policy::ports::read::{By, Filter, LedgerReader};
@@ -346,7 +346,7 @@ async fn models(upstream: &Upstream) -> Result<u16, String> {
             "/v1/models"
         }
     };
-    let body = Either::Left(Full::new(Bytes::new()));
+    let body = Either::Left(Bytes::new().into());
     let request = request(Method::GET, upstream, path, None, fields, body)
         .ok_or_else(|| format!("{} is no address that can be called", upstream.base))?;
     let answer = Http::new(&limits).send(request, upstream, &limits).await;

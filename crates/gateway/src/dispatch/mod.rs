@@ -5,5 +5,6 @@
 
 pub mod headers;
 pub mod notes;
+pub mod pieces;
 pub mod send;
 pub mod shape;

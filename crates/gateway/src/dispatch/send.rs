@@ -3,9 +3,8 @@
 //! **Invariant**: a leg ends within its limits, whatever the upstream does (test
 //! `a_silent_upstream_is_given_up`).
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri};
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -13,6 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use policy::refusal::{Reason, Refusal};
 
+use crate::dispatch::pieces::Pieces;
 use crate::setup::{Limits, Upstream};
 
 /// 90 s: shorter than the keep-alive of the providers' load balancers, so that a pooled connection
@@ -20,7 +20,7 @@ use crate::setup::{Limits, Upstream};
 const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(90);
 
 /// The body of an upstream request.
-pub type Outgoing = Either<Full<Bytes>, Incoming>;
+pub type Outgoing = Either<Pieces, Incoming>;
 
 /// The pooled HTTP client.
 #[derive(Clone, Debug)]

@@ -50,7 +50,7 @@ pub async fn read(
 }
 
 async fn collect(mut incoming: Incoming, announced: usize, most: usize) -> Result<Bytes, Refusal> {
-    let mut whole = BytesMut::with_capacity(announced);
+    let mut whole = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| {
             Refusal::new(
@@ -64,6 +64,11 @@ async fn collect(mut incoming: Incoming, announced: usize, most: usize) -> Resul
         if whole.len() + data.len() > most {
             return Err(too_large(most));
         }
+        // Most bodies come in one piece, which is taken as it is.
+        if whole.is_empty() && data.len() == announced {
+            return Ok(data);
+        }
+        whole.reserve(announced.saturating_sub(whole.len()).max(data.len()));
         whole.extend_from_slice(&data);
     }
     Ok(whole.freeze())

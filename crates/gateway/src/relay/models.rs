@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response};
-use http_body_util::{BodyExt, Either, Full, Limited};
+use http_body_util::{BodyExt, Either, Limited};
 use policy::refusal::{Reason, Refusal};
 use wire::dialect::Dialect;
 use wire::json::Tape;
@@ -83,7 +83,7 @@ async fn fetch(
 ) -> Result<(http::StatusCode, Bytes), Refusal> {
     let path = path(upstream.dialect);
     let headers = headers::upstream(&call.headers, upstream, setup.access);
-    let body = Either::Left(Full::new(Bytes::new()));
+    let body = Either::Left(Bytes::new().into());
     let query = call.query.as_deref();
     let broken = |what: &str| {
         let message = format!(

@@ -303,7 +303,8 @@ impl Drop for Metered {
 #[derive(Debug)]
 pub struct Wait {
     committed: Option<oneshot::Receiver<()>>,
-    most: Pin<Box<Sleep>>,
+    /// Begins when the ledger is not at once ready.
+    most: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wait {
@@ -311,7 +312,7 @@ impl Wait {
     pub fn new(committed: Option<oneshot::Receiver<()>>) -> Self {
         Self {
             committed,
-            most: Box::pin(tokio::time::sleep(SETTLE_WAIT)),
+            most: None,
         }
     }
 }
@@ -325,7 +326,8 @@ impl Future for Wait {
             .as_mut()
             .map(|committed| Pin::new(committed).poll(context));
         if commit.is_some_and(|commit| commit.is_pending()) {
-            ready!(self.most.as_mut().poll(context));
+            let begin = || Box::pin(tokio::time::sleep(SETTLE_WAIT));
+            ready!(self.most.get_or_insert_with(begin).as_mut().poll(context));
             tracing::error!("the ledger was not safe in time; the answer goes out without it");
         }
         self.committed = None;

@@ -3,6 +3,8 @@
 //! **Invariant**: it goes forward only, in time linear in the text, and accepts nothing but JSON
 //! (property `accepts_what_serde_json_accepts`).
 
+use wide::u8x16;
+
 use super::{DEPTH_MAX, Entry, JsonError, Shape};
 
 /// Appends the entries of `text`, which must hold exactly one value.
@@ -137,8 +139,27 @@ impl Scanner<'_> {
         let start = self.at;
         let mut shape = Shape::Plain;
         self.at += 1;
+        while let Some(block) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
+            let first = self.at;
+            // A bit for each byte that is special; those behind an escape are cleared with it.
+            let mut special = special_in(block);
+            while special != 0 {
+                self.at = first + special.trailing_zeros() as usize;
+                match self.peek() {
+                    Some(b'"') => {
+                        self.end_string(shape, start);
+                        return Ok(());
+                    }
+                    Some(b'\\') => self.escape()?,
+                    _ => return Err(self.fault("an escape for this control character")),
+                }
+                shape = Shape::Escaped;
+                let passed = u32::try_from(self.at - first).unwrap_or(u32::MAX);
+                special &= u64::MAX.unbounded_shl(passed);
+            }
+            self.at = self.at.max(first + BLOCK);
+        }
         loop {
-            self.at = plain_run_end(self.bytes, self.at);
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -146,18 +167,34 @@ impl Scanner<'_> {
                     self.escape()?;
                 }
                 None => return Err(self.fault("the string's closing quote")),
-                Some(_) => return Err(self.fault("an escape for this control character")),
+                Some(0..0x20) => return Err(self.fault("an escape for this control character")),
+                Some(_) => self.at += 1,
             }
         }
-        self.at += 1;
-        self.push(shape, start, self.at);
+        self.end_string(shape, start);
         Ok(())
     }
 
+    /// Steps over the closing quote.
+    fn end_string(&mut self, shape: Shape, start: usize) {
+        self.at += 1;
+        self.push(shape, start, self.at);
+    }
+
+    #[inline]
     fn escape(&mut self) -> Result<(), JsonError> {
+        match self.bytes.get(self.at + 1) {
+            Some(b'n' | b'"' | b'\\' | b'/' | b'b' | b'f' | b'r' | b't') => {
+                self.at += 2;
+                Ok(())
+            }
+            _ => self.long_escape(),
+        }
+    }
+
+    fn long_escape(&mut self) -> Result<(), JsonError> {
         self.at += 1;
         match self.peek() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
             Some(b'u') => {
                 self.at += 1;
                 for _ in 0..4 {
@@ -276,34 +313,26 @@ fn offset(at: usize) -> u32 {
     at as u32
 }
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
+/// 64 bytes: as many as a mask has bits.
+const BLOCK: usize = 64;
 
-/// Offset of the first byte from `from` on that a string cannot hold as it is: a quote, a
-/// backslash, or a control character. The length if there is none.
+/// 16 bytes: the vectors that every x86-64 and every 64-bit ARM has.
+const LANES: usize = 16;
+
+/// A bit for each byte that a string cannot hold as it is: a quote, a backslash, or a control
+/// character; the lowest for the first.
 ///
-/// Eight bytes at a time: escapes in code come every 30 bytes or so, where wider steps lose more
-/// on the restart than they gain.
-fn plain_run_end(bytes: &[u8], from: usize) -> usize {
-    let rest = bytes.get(from..).unwrap_or_default();
-    let (words, tail) = rest.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let special = special_bytes(u64::from_le_bytes(*word));
-        if special != 0 {
-            return from + index * 8 + (special.trailing_zeros() / 8) as usize;
-        }
+/// Escapes in code come every 30 bytes or so: one mask for 64 bytes finds them all without
+/// starting over behind each.
+fn special_in(block: &[u8; BLOCK]) -> u64 {
+    let (vectors, _) = block.as_chunks::<LANES>();
+    let mut special = 0;
+    for vector in vectors.iter().rev() {
+        let bytes = u8x16::new(*vector);
+        let quote = bytes.simd_eq(u8x16::splat(b'"'));
+        let backslash = bytes.simd_eq(u8x16::splat(b'\\'));
+        let control = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
+        special = special << LANES | u64::from((quote | backslash | control).to_bitmask());
     }
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-    let in_tail = tail.iter().position(is_special).unwrap_or(tail.len());
-    from + words.len() * 8 + in_tail
-}
-
-/// Sets the high bit of each byte that is special. Bits above the lowest one may be wrong (a
-/// borrow runs upwards), so that only the lowest may be used.
-fn special_bytes(word: u64) -> u64 {
-    let zero_in = |word: u64| word.wrapping_sub(ONES) & !word;
-    let quote = zero_in(word ^ (ONES * u64::from(b'"')));
-    let backslash = zero_in(word ^ (ONES * u64::from(b'\\')));
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (quote | backslash | control) & HIGHS
+    special
 }
