@@ -6,7 +6,7 @@
 //! **Invariant**: requests below the limit with the same key and start share a machine (test
 //! `overflow_goes_to_a_cold_machine` in `automatic`).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use policy::moment::Moment;
 use policy::shape::cache::rules;
@@ -22,10 +22,54 @@ const SWEEP_EVERY: usize = 16_384;
 
 type Route = (u64, Option<u64>, Chain);
 
-/// Requests of the last minute, by route and machine.
+/// Requests of the last minute, by route.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    sent: HashMap<Route, Vec<VecDeque<Moment>>>,
+    sent: HashMap<Route, Machines>,
+}
+
+/// One route's machines, numbered in the order in which they were needed.
+#[derive(Debug, Default)]
+struct Machines {
+    /// Requests of the last minute on each.
+    busy: Vec<usize>,
+    /// Those requests, oldest first, with their machine.
+    recent: VecDeque<(Moment, usize)>,
+    /// The machines below the limit.
+    open: BTreeSet<usize>,
+}
+
+impl Machines {
+    /// Gives the request to the first machine that has room.
+    fn serve(&mut self, at: Moment) -> usize {
+        while let Some((_, machine)) = self
+            .recent
+            .pop_front_if(|(sent, _)| at.since(*sent) >= WINDOW_MS)
+        {
+            if let Some(busy) = self.busy.get_mut(machine) {
+                *busy -= 1;
+                self.open.insert(machine);
+            }
+        }
+        let machine = self.open.first().copied().unwrap_or(self.busy.len());
+        if machine == self.busy.len() {
+            self.busy.push(0);
+            self.open.insert(machine);
+        }
+        if let Some(busy) = self.busy.get_mut(machine) {
+            *busy += 1;
+            if *busy >= rules::KEY_REQUESTS_PER_MINUTE {
+                self.open.remove(&machine);
+            }
+        }
+        self.recent.push_back((at, machine));
+        machine
+    }
+
+    fn is_busy(&self, at: Moment) -> bool {
+        let last = self.recent.back();
+        last.is_some_and(|(last, _)| at.since(*last) < WINDOW_MS)
+    }
 }
 
 impl Routes {
@@ -43,26 +87,10 @@ impl Routes {
             sent.key,
             start.map(|piece| piece.chain).unwrap_or_default(),
         );
-        let is_busy =
-            |times: &VecDeque<Moment>| times.back().is_some_and(|last| at.since(*last) < WINDOW_MS);
         if self.sent.len() >= SWEEP_EVERY {
-            self.sent.retain(|_, machines| machines.iter().any(is_busy));
+            self.sent.retain(|_, machines| machines.is_busy(at));
         }
-        let machines = self.sent.entry(route).or_default();
-        for times in &mut *machines {
-            while times
-                .front()
-                .is_some_and(|first| at.since(*first) >= WINDOW_MS)
-            {
-                times.pop_front();
-            }
-        }
-        let has_room = |times: &VecDeque<Moment>| times.len() < rules::KEY_REQUESTS_PER_MINUTE;
-        let machine = machines.iter().position(has_room).unwrap_or(machines.len());
-        match machines.get_mut(machine) {
-            Some(times) => times.push_back(at),
-            None => machines.push(VecDeque::from([at])),
-        }
+        let machine = self.sent.entry(route).or_default().serve(at);
         let (place, key, Chain(chain)) = route;
         let [low, high] = [chain & u128::from(u64::MAX), chain >> 64];
         let numbers = [u128::from(place), u128::from(key.unwrap_or(0)), low, high];
