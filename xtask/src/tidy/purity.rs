@@ -21,6 +21,7 @@ const PURE_CRATES: &[&str] = &[
     "serde_json",
     "thiserror",
     "toml",
+    "wide",
     "wire",
     "xxhash-rust",
 ];
