@@ -42,10 +42,10 @@ struct Machines {
 impl Machines {
     /// Gives the request to the first machine that has room.
     fn serve(&mut self, at: Moment) -> usize {
-        while let Some((_, machine)) = self
-            .recent
-            .pop_front_if(|(sent, _)| at.since(*sent) >= WINDOW_MS)
+        while let Some((sent, machine)) = self.recent.front().copied()
+            && at.since(sent) >= WINDOW_MS
         {
+            self.recent.pop_front();
             if let Some(busy) = self.busy.get_mut(machine) {
                 *busy -= 1;
                 self.open.insert(machine);
