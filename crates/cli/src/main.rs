@@ -11,6 +11,7 @@ mod config;
 mod env;
 mod ledger;
 mod replay;
+mod restore;
 mod simulate;
 mod tokens;
 
@@ -37,6 +38,8 @@ enum Command {
     Explain(command::explain::Arguments),
     Price(command::price::Arguments),
     Keys(command::keys::Arguments),
+    Stop(command::stop::StopArguments),
+    Resume(command::stop::ResumeArguments),
     Check(command::check::Arguments),
     Doctor(command::doctor::Arguments),
     Replay(replay::ReplayArguments),
@@ -53,6 +56,8 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => command::explain::run(&arguments, &environment),
         Command::Price(arguments) => command::price::run(&arguments, &environment),
         Command::Keys(arguments) => command::keys::run(&arguments, &environment),
+        Command::Stop(arguments) => command::stop::stop(&arguments, &environment),
+        Command::Resume(arguments) => command::stop::resume(&arguments, &environment),
         Command::Check(arguments) => command::check::run(&arguments, &environment),
         Command::Doctor(arguments) => command::doctor::run(&arguments, &environment),
         Command::Replay(arguments) => {

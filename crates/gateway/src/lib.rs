@@ -4,6 +4,8 @@
 //! before the stages before it have let it pass (`life::serve`; property
 //! `every_exit_settles_exactly_once`).
 
+pub mod admin;
+pub mod admit;
 pub mod clock;
 pub mod dispatch;
 pub mod id;
@@ -22,11 +24,17 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use policy::ports::Ledger;
 
+use crate::admin::Admin;
+use crate::admit::stops::Stops;
+use crate::admit::{Accounts, Gaps};
 use crate::clock::Clock;
+use crate::dispatch::health::Healths;
 use crate::dispatch::send::Http;
 use crate::dispatch::shape::CacheLever;
 use crate::metrics::Metrics;
+use crate::receive::guesses::Guesses;
 use crate::receive::keyring::Keyring;
+use crate::receive::{GUESS_DELAY, GUESSES_AT_ONCE};
 use crate::setup::Setup;
 use crate::tasks::Tasks;
 
@@ -40,6 +48,16 @@ pub struct Gateway {
     pub clock: Arc<dyn Clock>,
     /// Where calls are written down.
     pub ledger: Arc<dyn Ledger>,
+    /// Money and limits of the calls under way.
+    pub accounts: Accounts,
+    /// The admin API's own.
+    pub admin: Admin,
+    /// The kill switch.
+    pub stops: Arc<Stops>,
+    /// Where wrong keys wait for their answer.
+    pub guesses: Guesses,
+    /// How the targets are.
+    pub healths: Healths,
     /// Counters.
     pub metrics: Metrics,
     /// Background work.
@@ -59,15 +77,31 @@ impl Gateway {
         ledger: Arc<dyn Ledger>,
     ) -> Arc<Self> {
         let http = Http::new(&setup.limits);
+        let metrics = Metrics::default();
+        let accounts = Accounts::counting(metrics.budgets());
+        accounts.set(&setup.budgets, clock.now());
         Arc::new(Self {
             setup: ArcSwap::from_pointee(setup),
             keyring: ArcSwap::from_pointee(keyring),
             clock,
             ledger,
-            metrics: Metrics::default(),
+            accounts,
+            admin: Admin::default(),
+            stops: Arc::default(),
+            guesses: Guesses::new(GUESSES_AT_ONCE, GUESS_DELAY),
+            healths: Healths::default(),
+            metrics,
             tasks: Tasks::default(),
             http,
             cache: CacheLever::default(),
         })
+    }
+
+    /// Takes another setup from the next call on; what was used stays used. What its limits begin to
+    /// count is missing until [`Accounts::fill`] has it.
+    pub fn adopt(&self, setup: Setup) -> Gaps {
+        let gaps = self.accounts.set(&setup.budgets, self.clock.now());
+        self.setup.store(Arc::new(setup));
+        gaps
     }
 }

@@ -6,37 +6,47 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{Method, Request as HttpRequest, Response, Uri};
 use http_body_util::Either;
 use hyper::body::Incoming;
+use policy::dispatch::lineup::{Need, Tail};
 use policy::ports::End;
 use policy::refusal::{Reason, Refusal};
 use wire::dialect::openai_chat::request::read_embeddings;
+use wire::dialect::request::Request;
 use wire::dialect::stream::UsageDisplay;
-use wire::dialect::{Dialect, read_model};
+use wire::dialect::{Dialect, read_model, read_user};
 use wire::problem::Problem;
+use wire::prompt::Role;
 use wire::splice::Splice;
 
 use crate::Gateway;
-use crate::dispatch::pieces::Pieces;
-use crate::dispatch::send::{self, Outgoing};
-use crate::dispatch::{headers, shape};
+use crate::dispatch::headers;
+use crate::dispatch::hold::Bound;
+use crate::dispatch::legs::{self, Job};
+use crate::dispatch::send::{self, Outgoing, Unanswered};
+use crate::dispatch::shape::{self, Shaped};
 use crate::receive::endpoint::Endpoint;
 use crate::receive::{Body, Call, Turned, receive};
 use crate::relay::models;
 use crate::relay::refuse::refuse;
 use crate::relay::reply::ReplyBody;
 use crate::relay::whole::{Meter, relay};
-use crate::route::{Plan, route};
+use crate::route::{Plan, Route, route};
 use crate::settle::receipt::{Opening, Outcome, Receipt, Reported};
 use crate::setup::Setup;
 
 /// Serves one call.
-pub async fn serve(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<ReplyBody> {
+pub async fn serve(gateway: &Arc<Gateway>, request: HttpRequest<Incoming>) -> Response<ReplyBody> {
     let turned = match receive(gateway, request).await {
         Ok(call) => {
             let (id, dialect) = (call.id.clone(), dialect(gateway, &call.endpoint));
-            match answer(gateway, call).await {
+            let live = Arc::clone(&call.live);
+            let answer = tokio::select! {
+                answer = answer(gateway, call) => answer,
+                () = live.token().cancelled() => Err(live.refusal()),
+            };
+            match answer {
                 Ok(reply) => return reply,
                 Err(refusal) => Turned {
                     refusal,
@@ -87,7 +97,10 @@ async fn answer(gateway: &Arc<Gateway>, mut call: Call) -> Result<Response<Reply
             service.embed(body, pinned.as_deref()).await
         }
         (Endpoint::Model { dialect, name }, body) => {
-            let plan = route(setup, &name, dialect, None)?;
+            let route = service.route(&name, dialect, None)?;
+            let plan = route.first().ok_or_else(|| {
+                Refusal::new(Reason::UnknownModel, format!("no target serves `{name}`"))
+            })?;
             let rest = format!("{}/{}", models::path(dialect), plan.model);
             service.pass(body, &plan.upstream.id, &rest).await
         }
@@ -103,16 +116,19 @@ async fn answer(gateway: &Arc<Gateway>, mut call: Call) -> Result<Response<Reply
 }
 
 /// A call, and what it is served with.
-struct Service<'a> {
-    gateway: &'a Arc<Gateway>,
-    setup: &'a Arc<Setup>,
-    call: &'a Call,
+#[derive(Clone, Copy)]
+pub struct Service<'a> {
+    /// What all calls share.
+    pub gateway: &'a Arc<Gateway>,
+    /// What the gateway was told when the call came.
+    pub setup: &'a Arc<Setup>,
+    /// The call.
+    pub call: &'a Call,
 }
 
-/// What goes out on a leg, and how its answer is metered.
+/// What goes out on the one leg of a call that is passed through, and how its answer is metered.
 struct Sent<'a> {
     path: &'a str,
-    headers: HeaderMap,
     body: Outgoing,
     meter: Meter,
 }
@@ -133,34 +149,29 @@ impl Service<'_> {
         let request = dialect
             .read(&body)
             .map_err(|error| unreadable(error.problem()))?;
-        let plan = route(setup, &request.model, dialect, pinned)?;
-        let shaped = shape::shape(gateway, setup, call, &request, &plan);
-        let opening = Opening::of(call, &request.model, &plan, body.len());
-        let opening = opening.shaped(shaped.session, shaped.ticket);
-        let receipt = Receipt::open(gateway, setup, opening);
-        if let Some(written) = shaped.wait {
-            shape::wait(written).await;
-        }
-        let shown = request.usage_asked;
-        let usage = if shown {
+        let route = self.route(&request.model, dialect, pinned)?;
+        let usage = if request.usage_asked {
             UsageDisplay::Shown
         } else {
             UsageDisplay::Hidden
         };
-        let mut headers = self.headers(&plan);
-        headers.extend(shaped.headers);
-        let body = Either::Left(Pieces::of(&body, &shaped.splice));
-        let (path, meter) = (main_path(dialect), Meter::Dialect(dialect, usage));
-        self.send(
-            &plan,
-            Sent {
-                path,
-                headers,
-                body,
-                meter,
+        let job = Job {
+            route: &route,
+            asked: &request.model,
+            user: user(&request),
+            body: &body,
+            path: main_path(dialect),
+            meter: Meter::Dialect(dialect, usage),
+            need: Need {
+                dialect,
+                input: None,
+                tail: tail(&request),
             },
-            receipt,
-        )
+            bound: Bound::of(&request),
+        };
+        legs::serve(self, &job, |plan| {
+            shape::shape(gateway, setup, call, &request, plan)
+        })
         .await
     }
 
@@ -174,17 +185,23 @@ impl Service<'_> {
         let request = dialect
             .read(&body)
             .map_err(|error| unreadable(error.problem()))?;
-        let plan = route(self.setup, &request.model, dialect, pinned)?;
-        let mut splice = Splice::default();
-        request.rename_model(&plan.model, &mut splice);
-        let sent = Sent {
+        let route = self.route(&request.model, dialect, pinned)?;
+        let job = Job {
+            route: &route,
+            asked: &request.model,
+            user: user(&request),
+            body: &body,
             path: "/v1/messages/count_tokens",
-            headers: self.headers(&plan),
-            body: Either::Left(Pieces::of(&body, &splice)),
             meter: Meter::Free,
+            need: plain(dialect),
+            bound: Bound::free(dialect),
         };
-        self.send(&plan, sent, self.open(&plan, &request.model, body.len()))
-            .await
+        legs::serve(self, &job, |plan| {
+            let mut splice = Splice::default();
+            request.rename_model(&plan.model, &mut splice);
+            Shaped::edited(splice)
+        })
+        .await
     }
 
     /// Embeddings: priced, never shaped.
@@ -195,17 +212,30 @@ impl Service<'_> {
     ) -> Result<Response<ReplyBody>, Refusal> {
         let dialect = Dialect::OpenAiChat;
         let request = read_embeddings(&body).map_err(|error| unreadable(error.problem()))?;
-        let plan = route(self.setup, &request.model, dialect, pinned)?;
-        let mut splice = Splice::default();
-        request.rename_model(&plan.model, &mut splice);
-        let sent = Sent {
+        let route = self.route(&request.model, dialect, pinned)?;
+        let user = user_in(&body);
+        let job = Job {
+            route: &route,
+            asked: &request.model,
+            user: user.as_deref(),
+            body: &body,
             path: "/embeddings",
-            headers: self.headers(&plan),
-            body: Either::Left(Pieces::of(&body, &splice)),
             meter: Meter::Dialect(dialect, UsageDisplay::Shown),
+            need: plain(dialect),
+            bound: Bound::of_embeddings(body.len(), dialect),
         };
-        self.send(&plan, sent, self.open(&plan, &request.model, body.len()))
-            .await
+        legs::serve(self, &job, |plan| {
+            let mut splice = Splice::default();
+            request.rename_model(&plan.model, &mut splice);
+            Shaped::edited(splice)
+        })
+        .await
+    }
+
+    /// The targets of a model that the key may call.
+    fn route(&self, model: &str, dialect: Dialect, pinned: Option<&str>) -> Result<Route, Refusal> {
+        self.call.may_call(model)?;
+        route(self.setup, &self.gateway.healths, model, dialect, pinned)
     }
 
     /// Anything else that a provider offers.
@@ -220,14 +250,22 @@ impl Service<'_> {
             Refusal::new(Reason::UnknownRoute, message)
         })?;
         let model = read_model(body.bytes()).unwrap_or_default();
+        self.call.may_call(&model)?;
         let plan = Plan {
             upstream: upstream.clone(),
             model,
         };
-        let receipt = self.open(&plan, &plan.model, body.bytes().len());
+        let bound = match self.call.method {
+            Method::POST => Bound::unread(body.bytes().len(), upstream.dialect),
+            _ => Bound::free(upstream.dialect),
+        };
+        let user = user_in(body.bytes());
+        let opening = Opening::of(self.call, &plan.model, &plan, body.bytes().len());
+        let opening = opening.of_user(user.as_deref());
+        let opening = legs::held(self, &plan, &bound, opening)?;
+        let receipt = Receipt::open(self.gateway, self.setup, opening);
         let sent = Sent {
             path: below(&upstream.base, rest),
-            headers: self.headers(&plan),
             body: match body {
                 Body::Whole(bytes) => Either::Left(bytes.into()),
                 Body::Flowing(incoming) => Either::Right(incoming),
@@ -241,29 +279,15 @@ impl Service<'_> {
         self.send(&plan, sent, receipt).await
     }
 
-    /// Opens the account of a call that no lever touches.
-    fn open(&self, plan: &Plan, asked: &str, body_bytes: usize) -> Receipt {
-        let opening = Opening::of(self.call, asked, plan, body_bytes);
-        Receipt::open(self.gateway, self.setup, opening)
-    }
-
-    fn headers(&self, plan: &Plan) -> HeaderMap {
-        headers::upstream(&self.call.headers, &plan.upstream, self.setup.access)
-    }
-
-    /// Sends the plan's leg and relays what comes back.
+    /// Sends a body as it is, once, and relays what comes back: what it does may not be done twice.
     async fn send(
         &self,
         plan: &Plan,
         sent: Sent<'_>,
         mut receipt: Receipt,
     ) -> Result<Response<ReplyBody>, Refusal> {
-        let Sent {
-            path,
-            headers,
-            body,
-            meter,
-        } = sent;
+        let Sent { path, body, meter } = sent;
+        let headers = headers::upstream(&self.call.headers, &plan.upstream, self.setup.access);
         let (method, query) = (self.call.method.clone(), self.call.query.as_deref());
         let request = send::request(method, &plan.upstream, path, query, headers, body);
         let request = request.ok_or_else(|| {
@@ -272,27 +296,57 @@ impl Service<'_> {
         })?;
         let limits = &self.setup.limits;
         receipt.sent();
-        match self
-            .gateway
-            .http
-            .send(request, &plan.upstream, limits)
-            .await
-        {
+        let patience = limits.first_byte_timeout;
+        let http = &self.gateway.http;
+        match http.send(request, &plan.upstream, patience).await {
             Ok(response) => {
                 receipt.answered(response.status().as_u16());
                 relay(response, meter, receipt, limits).await
             }
-            Err(refusal) => {
-                // Nothing came back, so nothing is billed, whatever the upstream saw.
-                let (end, reported) = (End::UpstreamBroke, Reported::Nothing);
+            Err(Unanswered { fault, refusal }) => {
+                receipt.leg_failed(fault, End::UpstreamBroke, None);
                 receipt.settle(Outcome {
-                    end,
+                    end: End::UpstreamBroke,
                     status: 502,
-                    reported,
+                    reported: Reported::Nothing,
                 });
                 Err(refusal)
             }
         }
+    }
+}
+
+/// What a call without a conversation asks of its target.
+const fn plain(dialect: Dialect) -> Need {
+    Need {
+        dialect,
+        input: None,
+        tail: Tail::Others,
+    }
+}
+
+/// The user that a body names. What Claude Code sends is a user and a session in one.
+fn user<'r>(request: &'r Request<'_>) -> Option<&'r str> {
+    let hints = &request.client;
+    named(hints.user.as_deref().or(hints.user_id.as_deref())?)
+}
+
+/// The same of a body that is not read as a conversation.
+fn user_in(body: &[u8]) -> Option<String> {
+    named(&read_user(body)?).map(str::to_owned)
+}
+
+fn named(user: &str) -> Option<&str> {
+    let user = user.split("_session_").next().unwrap_or(user);
+    (!user.is_empty() && !user.starts_with('{')).then_some(user)
+}
+
+/// How a conversation ends.
+fn tail(request: &Request<'_>) -> Tail {
+    let last = request.prompt.segments.last();
+    match last.map(|segment| segment.role) {
+        Some(Role::Assistant) => Tail::Assistant,
+        Some(Role::System | Role::User | Role::Tool) | None => Tail::Others,
     }
 }
 
@@ -335,5 +389,6 @@ fn unreadable(problem: Problem) -> Refusal {
         reason: Reason::BadRequest,
         message: problem.message,
         param: problem.param,
+        retry_after_s: None,
     }
 }

@@ -4,6 +4,9 @@
 
 use std::sync::atomic::AtomicU64;
 
+use policy::admit::book::Counts;
+use policy::admit::tally::{Notice, Spent};
+use policy::dispatch::fault::Fault;
 use policy::money::PicoUsd;
 use policy::ports::End;
 use policy::refusal::Reason;
@@ -13,6 +16,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use crate::admit::told;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
@@ -30,16 +35,110 @@ struct ProviderLabels {
     provider: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FaultLabels {
+    provider: String,
+    fault: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: String,
+    measure: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NoticeLabels {
+    limit: String,
+    event: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AlarmLabels {
+    alarm: &'static str,
+}
+
+/// What budgets did; the limits' names are the operator's own. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct BudgetCounters {
+    refusals: Family<LimitLabels, Counter>,
+    notices: Family<NoticeLabels, Counter>,
+    alarms: Family<AlarmLabels, Counter>,
+}
+
+impl BudgetCounters {
+    fn registered(registry: &mut Registry) -> Self {
+        let counters = Self::default();
+        registry.register(
+            "budget_refusals",
+            "Calls and attempts for which a limit had no room",
+            counters.refusals.clone(),
+        );
+        registry.register(
+            "budget_notices",
+            "Shares of limits that were reached, and calls that an observing limit would have refused",
+            counters.notices.clone(),
+        );
+        registry.register(
+            "budget_alarms",
+            "What an operator of budgets should look at",
+            counters.alarms.clone(),
+        );
+        counters
+    }
+
+    /// A limit had no room.
+    pub fn refused(&self, spent: &Spent) {
+        let labels = LimitLabels {
+            limit: spent.limit.to_string(),
+            measure: spent.measure.name(),
+        };
+        self.refusals.get_or_create(&labels).inc();
+    }
+
+    /// Limits told something.
+    pub fn told(&self, notices: &[Notice]) {
+        for notice in notices {
+            let labels = NoticeLabels {
+                limit: notice.limit.to_string(),
+                event: told::event(notice.event),
+            };
+            self.notices.get_or_create(&labels).inc();
+        }
+    }
+
+    /// The book's own counts have moved.
+    pub fn alarmed(&self, before: &Counts, after: &Counts) {
+        for (alarm, before, after) in [
+            ("unpriced", before.unpriced, after.unpriced),
+            ("unknown_cost", before.unknown_costs, after.unknown_costs),
+            ("beyond_worst", before.beyond_worst, after.beyond_worst),
+            ("expired", before.expired, after.expired),
+            ("late", before.late, after.late),
+            ("repeated", before.repeated, after.repeated),
+            ("forgotten", before.forgotten, after.forgotten),
+        ] {
+            if after > before {
+                tracing::warn!(alarm, "a budget needs a look");
+                let labels = AlarmLabels { alarm };
+                self.alarms.get_or_create(&labels).inc_by(after - before);
+            }
+        }
+    }
+}
+
 /// Every counter of the data path.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     calls: Family<CallLabels, Counter>,
     refusals: Family<RefusalLabels, Counter>,
+    failed_legs: Family<FaultLabels, Counter>,
     unpriced: Family<ProviderLabels, Counter>,
     cost: Family<ProviderLabels, Counter<f64, AtomicU64>>,
     saved: Family<ProviderLabels, Gauge<f64, AtomicU64>>,
     open: Gauge,
+    budgets: BudgetCounters,
 }
 
 impl Default for Metrics {
@@ -47,12 +146,18 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("tokenwise");
         let calls = Family::default();
         let refusals = Family::default();
+        let failed_legs = Family::default();
         let unpriced = Family::default();
         let cost = Family::default();
         let saved = Family::default();
         let open = Gauge::default();
         registry.register("calls", "Settled calls", calls.clone());
         registry.register("refusals", "Calls turned away", refusals.clone());
+        registry.register(
+            "failed_legs",
+            "Attempts at a provider that failed",
+            failed_legs.clone(),
+        );
         registry.register(
             "unpriced_calls",
             "Settled calls of unknown cost",
@@ -65,19 +170,27 @@ impl Default for Metrics {
             saved.clone(),
         );
         registry.register("calls_open", "Calls in flight", open.clone());
+        let budgets = BudgetCounters::registered(&mut registry);
         Self {
             registry,
             calls,
             refusals,
+            failed_legs,
             unpriced,
             cost,
             saved,
             open,
+            budgets,
         }
     }
 }
 
 impl Metrics {
+    /// The counters of budgets, for whoever keeps the accounts.
+    pub fn budgets(&self) -> BudgetCounters {
+        self.budgets.clone()
+    }
+
     /// A call has begun.
     pub fn opened(&self) {
         self.open.inc();
@@ -102,6 +215,15 @@ impl Metrics {
                 self.unpriced.get_or_create(&labels).inc();
             }
         }
+    }
+
+    /// A leg failed.
+    pub fn leg_failed(&self, provider: &str, fault: Fault) {
+        let labels = FaultLabels {
+            provider: provider.to_owned(),
+            fault: fault.name(),
+        };
+        self.failed_legs.get_or_create(&labels).inc();
     }
 
     /// A call was turned away.

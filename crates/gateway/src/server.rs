@@ -16,6 +16,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::Gateway;
+use crate::admin;
 use crate::life::serve;
 use crate::relay::reply::ReplyBody;
 
@@ -24,6 +25,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// 30 s: how long open answers may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// 1 s: a hold lives for minutes; a second more does not matter.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
 
 /// 50 ms: after a failed `accept` (out of file descriptors), before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -34,10 +38,12 @@ const WELCOME: &str = "tokenwise is running.\n\n\
     POST /v1/chat/completions, /v1/embeddings      the OpenAI dialect\n\
     GET  /v1/models                                the models of every provider\n\
     /PROVIDER/...                                  everything else that a provider offers\n\
-    GET  /healthz, /readyz, /metrics               for operators\n";
+    GET  /healthz, /readyz, /metrics               for operators\n\
+    /admin/v1/...                                  keys, stops and budgets, for operators\n";
 
 /// Serves until the gateway's tasks are asked to stop, then drains.
 pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
+    gateway.tasks.spawn(tidy(Arc::clone(&gateway)));
     loop {
         tokio::select! {
             () = gateway.tasks.stopping() => break,
@@ -59,6 +65,16 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
         .is_err()
     {
         tracing::warn!("open answers were cut after the drain time");
+    }
+}
+
+/// Lets go what has expired, until the gateway stops.
+async fn tidy(gateway: Arc<Gateway>) {
+    loop {
+        tokio::select! {
+            () = gateway.tasks.stopping() => return,
+            () = tokio::time::sleep(TIDY_EVERY) => gateway.accounts.expire(gateway.clock.now()),
+        }
     }
 }
 
@@ -91,7 +107,7 @@ async fn connection(gateway: Arc<Gateway>, stream: TcpStream) {
     }
 }
 
-/// The pages for operators; everything else is a call.
+/// The pages for operators and the admin API; everything else is a call.
 async fn respond(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<ReplyBody> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         match request.uri().path() {
@@ -116,6 +132,9 @@ async fn respond(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response
             }
             _ => {}
         }
+    }
+    if admin::owns(request.uri().path()) {
+        return admin::respond(gateway, request).await;
     }
     Box::pin(serve(gateway, request)).await
 }

@@ -7,9 +7,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::{HeaderValue, Uri};
+use policy::admit::book::hold::UnknownPrice;
+use policy::admit::limit::{self, Limit, LimitError};
+use policy::dispatch::lineup::CANDIDATES_MAX;
+use policy::dispatch::{breaker, retry};
 use policy::prices::PriceBook;
 use wire::dialect::Dialect;
 use wire::provider::{Auth, CacheKey};
+
+use crate::admin::token::AdminToken;
 
 /// 32 MiB: Anthropic's own limit for `/v1/messages`; OpenAI's chat bodies stay below it.
 pub const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -140,19 +146,37 @@ pub struct Target {
     pub model: String,
 }
 
+/// What may be used, by whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Budgets {
+    /// The limits; without any, nothing is held.
+    pub limits: Vec<Limit>,
+    /// What becomes of legs without a known price where money is limited.
+    pub unknown_price: UnknownPrice,
+}
+
 /// Everything that the data path needs to know.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// Providers, in order of preference.
     pub upstreams: Vec<Upstream>,
-    /// Names of ours for targets.
-    pub aliases: BTreeMap<String, Target>,
+    /// Names of ours for targets: of each list of equal deployments one is called; the next list is
+    /// the fallback of the one before.
+    pub routes: BTreeMap<String, Vec<Vec<Target>>>,
+    /// How legs that fail are followed up.
+    pub retry: retry::Policy,
+    /// When a target is left alone.
+    pub breaker: breaker::Rules,
+    /// What may be used.
+    pub budgets: Budgets,
     /// The cache lever.
     pub cache: LeverMode,
     /// Usage on streams.
     pub ask_usage: AskUsage,
     /// Who may call.
     pub access: Access,
+    /// What opens the admin API; without it, it is closed.
+    pub admin: Option<AdminToken>,
     /// Bounds.
     pub limits: Limits,
     /// Prices.
@@ -171,6 +195,17 @@ pub enum SetupError {
     /// Two upstreams with one id.
     #[error("provider `{0}` is configured twice; give each its own id")]
     DuplicateUpstream(String),
+    /// A route without a target, or with more than can be told apart.
+    #[error("model `{alias}` has {given} targets; allowed: 1 to {CANDIDATES_MAX}")]
+    TargetCount {
+        /// The route.
+        alias: String,
+        /// How many it has.
+        given: usize,
+    },
+    /// Limits that contradict each other.
+    #[error(transparent)]
+    Limits(#[from] LimitError),
     /// An alias to nowhere.
     #[error(
         "model alias `{alias}` names provider `{provider}`, which is not configured; configured: {configured}"
@@ -201,8 +236,14 @@ impl Setup {
                 return Err(SetupError::DuplicateUpstream(upstream.id.clone()));
             }
         }
-        for (alias, target) in &self.aliases {
-            if self.upstream(&target.provider).is_none() {
+        for (alias, ranks) in &self.routes {
+            let given = ranks.iter().map(Vec::len).sum();
+            if given == 0 || given > CANDIDATES_MAX {
+                let alias = alias.clone();
+                return Err(SetupError::TargetCount { alias, given });
+            }
+            let mut targets = ranks.iter().flatten();
+            if let Some(target) = targets.find(|it| self.upstream(&it.provider).is_none()) {
                 return Err(SetupError::UnknownTarget {
                     alias: alias.clone(),
                     provider: target.provider.clone(),
@@ -210,6 +251,7 @@ impl Setup {
                 });
             }
         }
+        limit::check(&self.budgets.limits)?;
         Ok(self)
     }
 
@@ -233,8 +275,8 @@ impl Setup {
 #[cfg(test)]
 pub(crate) mod sample {
     use super::{
-        Access, AskUsage, Auth, BTreeMap, CacheKey, Credential, Dialect, LeverMode, Limits,
-        PriceBook, Setup, Upstream, Uri,
+        Access, AskUsage, Auth, BTreeMap, Budgets, CacheKey, Credential, Dialect, LeverMode,
+        Limits, PriceBook, Setup, Upstream, Uri, breaker, retry,
     };
 
     pub(crate) fn upstream(id: &str, dialect: Dialect, globs: &[&str]) -> Upstream {
@@ -254,10 +296,14 @@ pub(crate) mod sample {
     pub(crate) fn setup(upstreams: Vec<Upstream>) -> Setup {
         Setup {
             upstreams,
-            aliases: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            retry: retry::Policy::default(),
+            breaker: breaker::Rules::default(),
+            budgets: Budgets::default(),
             cache: LeverMode::Off,
             ask_usage: AskUsage::Never,
             access: Access::Open,
+            admin: None,
             limits: Limits::default(),
             prices: PriceBook::built_in().clone(),
         }
@@ -286,9 +332,8 @@ mod tests {
             let mut setup = sample::setup(upstreams.collect());
             if let Some(provider) = alias {
                 let (provider, model) = (provider.to_string(), "m".to_owned());
-                setup
-                    .aliases
-                    .insert("fast".to_owned(), Target { provider, model });
+                let target = Target { provider, model };
+                setup.routes.insert("fast".to_owned(), vec![vec![target]]);
             }
             let found = setup.validated().err().map(|error| error.to_string());
             match (found, expect) {

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +23,18 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tracker.spawn(work);
+    }
+
+    /// Runs work that may block on a thread of its own. It is done to its end, whether or not anybody
+    /// still waits for it.
+    pub async fn blocking<R>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, JoinError>
+    where
+        R: Send + 'static,
+    {
+        self.tracker.spawn_blocking(work).await
     }
 
     /// Completes when everything has been asked to stop.

@@ -3,8 +3,10 @@
 //! **Invariant**: the secret is shown once and never stored; only its hash is (test
 //! `a_record_does_not_contain_its_secret`).
 
+pub mod terms;
+
 use crate::moment::Moment;
-use crate::ports::KeyRecord;
+use crate::ports::{KeyRecord, Payers, Previous};
 
 /// Every secret starts with this, so that leaked ones can be found by scanners.
 pub const PREFIX: &str = "tw-";
@@ -14,6 +16,9 @@ pub const SECRET_BYTES: usize = 32;
 
 /// Characters of a public id after `key_`: 60 bits, unique among any number of keys people make.
 const ID_CHARACTERS: usize = 12;
+
+/// 20 characters after the prefix: 100 bits, more than any name has, and less than half a secret.
+const SUSPICIOUS_CHARACTERS: usize = 20;
 
 /// Crockford's base 32: no letter that reads like a digit, sorts like the number it encodes.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -36,6 +41,9 @@ pub fn issue(
         created_at: at,
         expires_at,
         disabled_at: None,
+        payers: Payers::default(),
+        models: Vec::new(),
+        previous: None,
     };
     (secret, record)
 }
@@ -52,17 +60,45 @@ pub enum Shut {
     Expired,
     /// Someone disabled it.
     Disabled,
+    /// Another secret has taken the place of this one.
+    Replaced,
 }
 
-/// Whether a key works at this moment.
-pub fn check(record: &KeyRecord, now: Moment) -> Result<(), Shut> {
+/// Whether a key works at this moment with the secret that has this hash.
+pub fn check(record: &KeyRecord, hash: &[u8; 32], now: Moment) -> Result<(), Shut> {
     if record.disabled_at.is_some() {
         return Err(Shut::Disabled);
     }
-    match record.expires_at {
-        Some(end) if end <= now => Err(Shut::Expired),
-        Some(_) | None => Ok(()),
+    if record.expires_at.is_some_and(|end| end <= now) {
+        return Err(Shut::Expired);
     }
+    let lasts = |previous: Previous| previous.hash == *hash && now < previous.until;
+    if record.hash == *hash || record.previous.is_some_and(lasts) {
+        Ok(())
+    } else {
+        Err(Shut::Replaced)
+    }
+}
+
+/// Whether a key works at this moment, in a word: `active`, `expired` or `disabled`.
+pub fn state(record: &KeyRecord, now: Moment) -> &'static str {
+    match check(record, &record.hash, now) {
+        // The present secret is asked about, which nothing has replaced.
+        Ok(()) | Err(Shut::Replaced) => "active",
+        Err(Shut::Expired) => "expired",
+        Err(Shut::Disabled) => "disabled",
+    }
+}
+
+/// Whether a text holds what looks like a secret of a key, so that it is better not repeated.
+pub fn holds_secret(text: &str) -> bool {
+    let letters = |rest: &str| {
+        rest.bytes()
+            .take_while(|byte| ALPHABET.contains(byte))
+            .count()
+    };
+    text.match_indices(PREFIX)
+        .any(|(at, _)| letters(&text[at + PREFIX.len()..]) >= SUSPICIOUS_CHARACTERS)
 }
 
 /// Encodes bytes as lower-case base 32, most significant bit first, without padding.
@@ -105,12 +141,42 @@ mod tests {
     }
 
     #[test]
-    fn keys_shut_when_expired_or_disabled() {
+    fn keys_shut_when_expired_disabled_or_replaced() {
         let (_, mut record) = row();
-        assert_eq!(check(&record, Moment(1_999)), Ok(()));
-        assert_eq!(check(&record, Moment(2_000)), Err(Shut::Expired));
+        let (old, new) = (record.hash, hash("tw-new"));
+        record.hash = new;
+        record.previous = Some(Previous {
+            hash: old,
+            until: Moment(1_200),
+        });
+        for (hash, at, expect) in [
+            (new, 1_999, Ok(())),
+            (new, 2_000, Err(Shut::Expired)),
+            (old, 1_199, Ok(())),
+            (old, 1_200, Err(Shut::Replaced)),
+            (old, 2_000, Err(Shut::Expired)),
+            (hash("tw-other"), 0, Err(Shut::Replaced)),
+        ] {
+            assert_eq!(check(&record, &hash, Moment(at)), expect, "at {at}");
+        }
         record.disabled_at = Some(Moment(1_500));
-        assert_eq!(check(&record, Moment(1_600)), Err(Shut::Disabled));
+        assert_eq!(check(&record, &new, Moment(1_600)), Err(Shut::Disabled));
+    }
+
+    #[test]
+    fn secrets_are_recognised() {
+        let (secret, record) = row();
+        for (text, expect) in [
+            (secret.as_str(), true),
+            (&format!("a {secret}, b"), true),
+            (&format!("tw-tw-{secret}"), true),
+            (&secret[..22], false),
+            (&secret[3..], false),
+            ("tw-", false),
+            (&record.id, false),
+        ] {
+            assert_eq!(holds_secret(text), expect, "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! **Invariant**: pure; time, ids and random draws arrive as arguments, so that a replay runs the
 //! very decisions that production runs (tidy test `pure_rooms_stay_pure`).
 
+pub mod admit;
+pub mod dispatch;
 pub mod key;
 pub mod moment;
 pub mod money;

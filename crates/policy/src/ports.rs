@@ -6,6 +6,7 @@
 pub mod read;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use wire::usage::{Tokens, Usage};
@@ -51,18 +52,21 @@ pub enum End {
     ClientGone,
     /// The gateway refused; nothing was sent.
     Refused,
+    /// An operator stopped it.
+    Stopped,
     /// The process ended before the call did; found at the next start.
     Recovered,
 }
 
 impl End {
     /// Every end.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Answered,
         Self::UpstreamError,
         Self::UpstreamBroke,
         Self::ClientGone,
         Self::Refused,
+        Self::Stopped,
         Self::Recovered,
     ];
 
@@ -74,9 +78,38 @@ impl End {
             Self::UpstreamBroke => "upstream_broke",
             Self::ClientGone => "client_gone",
             Self::Refused => "refused",
+            Self::Stopped => "stopped",
             Self::Recovered => "recovered",
         }
     }
+}
+
+/// Who pays for a call besides its key, session, task and model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Payers {
+    /// The organisation of the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<String>,
+    /// The team of the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<String>,
+    /// The person or service that the client names, else the owner of the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Labels of the key and of the client, sorted, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+/// What is held for a call while it is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Held {
+    /// The most that its first leg can cost; `None` if that has no known price.
+    pub usd: Option<PicoUsd>,
+    /// The most tokens that it can use.
+    pub tokens: Tokens,
+    /// When the hold is let go, if the call was not settled by then.
+    pub until: Moment,
 }
 
 /// A call that has begun: written before the client sees a byte of the answer, so that a crash
@@ -101,6 +134,12 @@ pub struct CallOpened {
     pub provider: String,
     /// Estimated input, for recovery when no usage ever arrives.
     pub input_estimate: Tokens,
+    /// Who pays, besides.
+    #[serde(default)]
+    pub payers: Payers,
+    /// What is held for it; `None` where nothing is limited.
+    #[serde(default)]
+    pub held: Option<Held>,
 }
 
 /// One attempt at an upstream.
@@ -186,7 +225,7 @@ pub struct LedgerHealth {
     pub settled: u64,
     /// Openings or settlings of calls that were there already; they changed nothing.
     pub repeated: u64,
-    /// Settlings with an amount beyond what a row holds (±9.2 M USD); written as *unknown*.
+    /// Openings or settlings with an amount beyond what a row holds (±9.2 M USD); written as *unknown*.
     pub unrepresentable: u64,
     /// Commits, each of everything that waited.
     pub commits: u64,
@@ -216,6 +255,21 @@ pub struct KeyRecord {
     pub expires_at: Option<Moment>,
     /// When it was disabled, if it was.
     pub disabled_at: Option<Moment>,
+    /// Who pays for its calls.
+    pub payers: Payers,
+    /// Globs of the models that it may call, as clients name them; empty for all.
+    pub models: Vec<String>,
+    /// The secret before the last rotation, while it still works.
+    pub previous: Option<Previous>,
+}
+
+/// A secret that was replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// BLAKE3 of it.
+    pub hash: [u8; 32],
+    /// When it stops working.
+    pub until: Moment,
 }
 
 impl KeyRecord {
@@ -233,20 +287,117 @@ pub trait Keys: Send + Sync {
     /// Every key, oldest first.
     fn list(&self) -> Result<Vec<KeyRecord>, Fault>;
 
-    /// The key with this hash, whether it works or not.
+    /// The key with this hash, be it the secret's or the previous one's, whether it works or not.
     fn find(&self, hash: &[u8; 32]) -> Result<Option<KeyRecord>, Fault>;
 
     /// Disables a key from `at` on and returns it; a disabled key keeps its earlier moment. `None`
     /// if there is no such key.
     fn disable(&self, id: &str, at: Moment) -> Result<Option<KeyRecord>, Fault>;
 
+    /// Lets a disabled key work again and returns it; `None` if there is no such key.
+    fn enable(&self, id: &str) -> Result<Option<KeyRecord>, Fault>;
+
     /// Lets a key stop working at `at` and returns it; `None` if there is no such key.
     fn expire(&self, id: &str, at: Moment) -> Result<Option<KeyRecord>, Fault>;
+
+    /// Gives a key a new secret; the one before works until `until`, and the one before that no
+    /// more. `None` if there is no such key; a hash that is already there is an error.
+    fn rotate(&self, id: &str, hash: &[u8; 32], until: Moment) -> Result<Option<KeyRecord>, Fault>;
+
+    /// Replaces who pays for a key's calls and which models it may call, and returns it; `None` if
+    /// there is no such key.
+    fn assign(
+        &self,
+        id: &str,
+        payers: &Payers,
+        models: &[String],
+    ) -> Result<Option<KeyRecord>, Fault>;
+
+    /// Writes down who changed what. Rows are never changed or deleted.
+    fn audit(&self, entry: &AuditEntry) -> Result<(), Fault>;
+
+    /// The latest changes, newest first.
+    fn audits(&self, count: u32) -> Result<Vec<AuditEntry>, Fault>;
 
     /// The keys that work at `now`, for the gateway's snapshot. Those that expire later are in it,
     /// so whoever keeps a snapshot still asks [`KeyRecord::is_active`].
     fn active(&self, now: Moment) -> Result<Vec<KeyRecord>, Fault>;
 
-    /// Grows with every change of any key, by any process: cheap enough to be asked each second.
+    /// Stops what is named, until it is let go on. True if it was not stopped before.
+    fn stop(&self, what: &Stop, at: Moment) -> Result<bool, Fault>;
+
+    /// Lets go on what is named. True if it was stopped.
+    fn resume(&self, what: &Stop) -> Result<bool, Fault>;
+
+    /// Everything that is stopped, the earliest first, with the moment of it.
+    fn stops(&self) -> Result<Vec<(Stop, Moment)>, Fault>;
+
+    /// Grows with every change of any key or stop, by any process: cheap enough to be asked each
+    /// second.
     fn version(&self) -> Result<u64, Fault>;
+}
+
+/// What an operator can stop.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stop {
+    /// Every call.
+    Everything,
+    /// The calls of a key, by its public id.
+    Key(String),
+    /// The calls of a task, as clients name it.
+    Task(String),
+}
+
+impl Stop {
+    /// The kind, as stores and people write it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Everything => "everything",
+            Self::Key(_) => "key",
+            Self::Task(_) => "task",
+        }
+    }
+
+    /// Which one of its kind; empty for everything.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Everything => "",
+            Self::Key(id) | Self::Task(id) => id,
+        }
+    }
+
+    /// What a store has written down.
+    pub fn read(kind: &str, id: &str) -> Option<Self> {
+        match kind {
+            "everything" => Some(Self::Everything),
+            "key" => Some(Self::Key(id.to_owned())),
+            "task" => Some(Self::Task(id.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Stop {
+    /// For people: ``key `key_1` ``.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everything => f.write_str(self.kind()),
+            Self::Key(id) | Self::Task(id) => write!(f, "{} `{id}`", self.kind()),
+        }
+    }
+}
+
+/// One change that somebody made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When.
+    pub at: Moment,
+    /// Who: `command line` or `admin api`.
+    pub actor: String,
+    /// What was done, as a verb: `create`, `rotate`, `disable`.
+    pub action: String,
+    /// To what: a key's public id, or `everything`.
+    pub subject: String,
+    /// What else is worth knowing; never a secret.
+    pub detail: String,
 }

@@ -12,6 +12,8 @@ pub enum Reason {
     Unauthenticated,
     /// No such path.
     UnknownRoute,
+    /// The path is right, but what it names does not exist.
+    NotFound,
     /// The path exists, but not with this method.
     MethodNotAllowed,
     /// No provider is configured for this model.
@@ -20,6 +22,14 @@ pub enum Reason {
     BodyTooLarge,
     /// The client took too long to send its request.
     SlowClient,
+    /// The key may not call this model.
+    ModelNotAllowed,
+    /// Too many calls for now.
+    RateLimited,
+    /// A budget is spent.
+    BudgetSpent,
+    /// An operator stopped the key, or everything.
+    Stopped,
     /// The upstream could not be reached or did not answer in time.
     UpstreamUnreachable,
     /// The ledger cannot write fast enough to take another call.
@@ -39,6 +49,8 @@ pub struct Refusal {
     pub message: String,
     /// The request field at fault, as a path.
     pub param: Option<String>,
+    /// When it may work again, in whole seconds, where that is known.
+    pub retry_after_s: Option<u64>,
 }
 
 impl Refusal {
@@ -48,6 +60,7 @@ impl Refusal {
             reason,
             message: message.into(),
             param: None,
+            retry_after_s: None,
         }
     }
 }

@@ -86,6 +86,12 @@ pub enum StoreError {
         /// Its public id.
         id: String,
     },
+    /// A key was given a secret that is or was a key's already.
+    #[error("the new secret of the key `{id}` is there already; rotate it with another one")]
+    SecretTaken {
+        /// The public id of the key that was to be rotated.
+        id: String,
+    },
 }
 
 impl From<StoreError> for Fault {

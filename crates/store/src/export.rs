@@ -7,13 +7,14 @@ use std::io::{self, Write};
 
 use policy::money::PicoUsd;
 use policy::ports::read::{StoredCall, Totals};
-use policy::ports::{CallSettled, Leg, Lever};
+use policy::ports::{CallSettled, Held, Leg, Lever, Payers};
 use serde_json::{Map, Value, json};
 use wire::usage::{Ttl, Usage};
 
 /// Columns before those of the levers and of the tokens.
-const CALL_COLUMNS: &str = "call,opened_at_ms,settled_at_ms,key,session,task,endpoint,model,\
-     provider,ending,status,estimated,input_estimate,legs,cost_pico_usd,untouched_pico_usd,prices";
+const CALL_COLUMNS: &str = "call,opened_at_ms,settled_at_ms,key,session,task,organisation,team,user,\
+     tags,endpoint,model,provider,ending,status,estimated,input_estimate,held_pico_usd,held_tokens,\
+     held_until_ms,legs,cost_pico_usd,untouched_pico_usd,prices";
 
 /// Writes the line that names the columns of [`csv_line`].
 pub fn csv_header(out: &mut impl Write) -> io::Result<()> {
@@ -30,13 +31,19 @@ pub fn csv_header(out: &mut impl Write) -> io::Result<()> {
 /// Writes a call as one line; tokens are summed over its legs.
 pub fn csv_line(call: &StoredCall, out: &mut impl Write) -> io::Result<()> {
     let (opened, settled) = (&call.opened, call.settled.as_ref());
+    let (payers, held) = (&opened.payers, opened.held);
+    let optional = |text: &Option<String>| quoted(text.as_deref().unwrap_or_default());
     let mut fields = vec![
         quoted(&opened.call.0),
         opened.at.0.to_string(),
         shown(settled.map(|settled| settled.at.0)),
         quoted(&opened.key),
-        quoted(opened.session.as_deref().unwrap_or_default()),
-        quoted(opened.task.as_deref().unwrap_or_default()),
+        optional(&opened.session),
+        optional(&opened.task),
+        optional(&payers.organisation),
+        optional(&payers.team),
+        optional(&payers.user),
+        quoted(&tags(payers)),
         quoted(&opened.endpoint),
         quoted(&opened.model),
         quoted(&opened.provider),
@@ -44,6 +51,9 @@ pub fn csv_line(call: &StoredCall, out: &mut impl Write) -> io::Result<()> {
         shown(settled.and_then(status)),
         shown(settled.map(|_| u8::from(call.is_estimated()))),
         opened.input_estimate.to_string(),
+        shown(held.and_then(|held| held.usd).map(|usd| usd.0)),
+        shown(held.map(|held| held.tokens)),
+        shown(held.map(|held| held.until.0)),
         shown(settled.map(|settled| settled.legs.len())),
         shown(settled.and_then(|settled| settled.cost).map(|cost| cost.0)),
         shown(
@@ -81,10 +91,15 @@ pub fn json_line(call: &StoredCall, out: &mut impl Write) -> io::Result<()> {
         "key": opened.key,
         "session": opened.session,
         "task": opened.task,
+        "organisation": opened.payers.organisation,
+        "team": opened.payers.team,
+        "user": opened.payers.user,
+        "tags": opened.payers.tags,
         "endpoint": opened.endpoint,
         "model": opened.model,
         "provider": opened.provider,
         "input_estimate": opened.input_estimate.0,
+        "held": opened.held.map(held_json),
         "settled": call.settled.as_ref().map(settled_json),
     });
     if let (Some(object), Some(settled)) = (line.as_object_mut(), &call.settled) {
@@ -92,6 +107,14 @@ pub fn json_line(call: &StoredCall, out: &mut impl Write) -> io::Result<()> {
         object.insert("notes".to_owned(), notes_json(&settled.notes));
     }
     writeln!(out, "{line}")
+}
+
+fn held_json(held: Held) -> Value {
+    json!({
+        "pico_usd": money_json(held.usd),
+        "tokens": held.tokens.0,
+        "until_ms": held.until.0,
+    })
 }
 
 fn settled_json(settled: &CallSettled) -> Value {
@@ -165,6 +188,14 @@ fn classes(usage: &Usage) -> Vec<(&'static str, u64)> {
         ("audio_output", usage.audio_output.0),
         ("web_searches", usage.web_searches),
     ]
+}
+
+/// A JSON array, so that no tag is split or joined; empty where there are none.
+fn tags(payers: &Payers) -> String {
+    if payers.tags.is_empty() {
+        return String::new();
+    }
+    Value::from(payers.tags.as_slice()).to_string()
 }
 
 fn shown(value: Option<impl ToString>) -> String {

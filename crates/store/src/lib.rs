@@ -9,3 +9,6 @@ pub mod memory;
 pub mod sqlite;
 
 mod range;
+
+/// 60 000 ms: what was spent is summed by minutes, the shortest window that a budget can have.
+const MINUTE_MS: u64 = 60_000;

@@ -4,7 +4,7 @@
 //! counted (store conformance, `amounts_beyond_a_row_are_unknown`).
 
 use policy::money::PicoUsd;
-use policy::ports::CallSettled;
+use policy::ports::{CallOpened, CallSettled};
 
 /// Whether every amount of the call fits a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,18 @@ pub(crate) fn fit(settled: &mut CallSettled) -> Fit {
     settled.untouched = None;
     settled.savings.clear();
     Fit::Reduced
+}
+
+/// Makes an opening fit its row: a hold beyond it has no known price.
+pub(crate) fn fit_opening(opened: &mut CallOpened) -> Fit {
+    let held = opened.held.as_mut();
+    match held.filter(|held| held.usd.is_some_and(|usd| !fits(usd))) {
+        None => Fit::Whole,
+        Some(held) => {
+            held.usd = None;
+            Fit::Reduced
+        }
+    }
 }
 
 fn fits(amount: PicoUsd) -> bool {

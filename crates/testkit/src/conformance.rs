@@ -21,7 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::ports::read::{Filter, LedgerReader, StoredCall};
-use policy::ports::{Acknowledge, CallId, CallOpened, CallSettled, End, Keys, Ledger, Leg, Lever};
+use policy::ports::{
+    Acknowledge, CallId, CallOpened, CallSettled, End, Held, Keys, Ledger, Leg, Lever, Payers,
+};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestRunner};
 use wire::usage::{Tokens, Usage};
@@ -62,9 +64,16 @@ macro_rules! store_conformance {
                 crash::acknowledged_is_safe_at_once
                 crash::nothing_acknowledged_is_lost_to_a_crash
                 crash::recovery_closes_what_was_open
+                crash::what_a_crash_cuts_off_is_known
+                keys::a_key_is_assigned_as_a_whole
+                keys::a_replaced_secret_works_for_a_while
+                keys::changes_are_audited_in_order
+                keys::disabled_keys_come_back
                 keys::key_changes_are_noticed
                 keys::keys_are_kept
+                keys::stops_last_until_they_are_lifted
                 reading::calls_come_back_as_they_were
+                reading::spending_is_exact
                 reading::sums_are_exact
                 writing::amounts_beyond_a_row_are_unknown
                 writing::openings_come_back_in_order
@@ -102,6 +111,16 @@ pub fn opening(number: u64) -> CallOpened {
         model: "small".to_owned(),
         provider: "acme".to_owned(),
         input_estimate: Tokens(number),
+        payers: Payers {
+            team: Some("search".to_owned()),
+            tags: vec!["batch".to_owned(), "eu, west".to_owned()],
+            ..Payers::default()
+        },
+        held: Some(Held {
+            usd: Some(PicoUsd(9_000_000)),
+            tokens: Tokens(number + 100),
+            until: START.after(number + 600_000),
+        }),
     }
 }
 

@@ -5,15 +5,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gateway::setup::{AskUsage, Setup};
+use gateway::setup::{AskUsage, Setup, Target};
+use policy::admit::book::hold::UnknownPrice;
+use policy::admit::limit::{Limit, Measure, Quota, Which};
 use serde_json::{Value, json};
 use wire::provider::PROVIDERS;
 
 use super::start::{lever, summary};
 use crate::config::build::Config;
+use crate::config::routes;
 use crate::config::schema::{reference, schema_text};
 use crate::config::{Source, load};
 use crate::env::Environment;
+use crate::print::amount::pico;
 use crate::print::table::{Set, table};
 use crate::print::{self, Format};
 
@@ -78,15 +82,19 @@ fn json(config: &Config, settings: &Setup) -> Value {
         })
         .collect();
     let models: serde_json::Map<String, Value> = settings
-        .aliases
+        .routes
         .iter()
-        .map(|(alias, target)| {
-            (
-                alias.clone(),
-                format!("{}/{}", target.provider, target.model).into(),
-            )
+        .map(|(alias, route)| {
+            let step = |step: &Vec<Target>| -> Value { step.iter().map(routes::name).collect() };
+            (alias.clone(), route.iter().map(step).collect())
         })
         .collect();
+    let budgets: Vec<Value> = settings.budgets.limits.iter().map(budget).collect();
+    let unknown_price = match settings.budgets.unknown_price {
+        UnknownPrice::Block => json!("block"),
+        UnknownPrice::Allow => json!("allow"),
+        UnknownPrice::HoldAtCeiling(ceiling) => json!({"hold_pico_usd": pico(ceiling)}),
+    };
     let ask_usage = match settings.ask_usage {
         AskUsage::Always => "always",
         AskUsage::Never => "never",
@@ -97,10 +105,46 @@ fn json(config: &Config, settings: &Setup) -> Value {
         "listen": config.listen.to_string(),
         "providers": providers,
         "models": models,
+        "failover": {
+            "retries": settings.retry.retries,
+            "attempts_max": settings.retry.legs_max,
+            "deadline_ms": settings.retry.deadline_ms,
+            "wait_ms_max": settings.retry.wait_ms_max,
+        },
+        "budgets": budgets,
+        "budget_rules": {"unknown_price": unknown_price},
         "levers": {"cache": lever(settings.cache), "ask_usage": ask_usage},
         "prices": settings.prices.version(),
         "remarks": config.remarks,
     })
+}
+
+/// A limit under the names that files use.
+fn budget(limit: &Limit) -> Value {
+    let only = match &limit.which {
+        Which::Each => None,
+        Which::One(id) => Some(id.as_ref()),
+    };
+    let (measure, amount) = match &limit.quota {
+        Quota::Usd(money, _) => ("pico_usd", pico(*money)),
+        Quota::Tokens(tokens, _) => ("tokens", tokens.0.into()),
+        Quota::Requests(count, _) => ("requests", (*count).into()),
+        Quota::Concurrency(count) => ("concurrent", (*count).into()),
+    };
+    let mut value = json!({
+        "id": limit.id.as_ref(),
+        "applies_to": limit.kind.name(),
+        "only": only,
+        "mode": limit.mode.name(),
+        "text": limit.to_string(),
+    });
+    value[measure] = amount;
+    let window = limit.quota.window();
+    if limit.quota.measure() != Measure::Concurrency {
+        value["per"] = window.period().name().into();
+        value["time_zone"] = window.zone().name().into();
+    }
+    value
 }
 
 fn providers(format: Format) -> anyhow::Result<()> {

@@ -349,10 +349,11 @@ async fn models(upstream: &Upstream) -> Result<u16, String> {
     let body = Either::Left(Bytes::new().into());
     let request = request(Method::GET, upstream, path, None, fields, body)
         .ok_or_else(|| format!("{} is no address that can be called", upstream.base))?;
-    let answer = Http::new(&limits).send(request, upstream, &limits).await;
+    let patience = limits.first_byte_timeout;
+    let answer = Http::new(&limits).send(request, upstream, patience).await;
     answer
         .map(|answer| answer.status().as_u16())
-        .map_err(|refusal| refusal.message)
+        .map_err(|unanswered| unanswered.refusal.message)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub(crate) mod report;
 pub(crate) mod serve;
 pub(crate) mod simulate;
 pub(crate) mod start;
+pub(crate) mod stop;
 
 use std::future::Future;
 

@@ -54,6 +54,12 @@ pub(crate) enum Breakdown {
     Model,
     /// The provider that was called.
     Provider,
+    /// The organisation that pays.
+    Organisation,
+    /// The team that pays.
+    Team,
+    /// The user that the client named, else the key's.
+    User,
     /// The key that was called with.
     Key,
     /// The session.
@@ -68,6 +74,9 @@ impl Breakdown {
             Self::Day => By::Day,
             Self::Model => By::Model,
             Self::Provider => By::Provider,
+            Self::Organisation => By::Organisation,
+            Self::Team => By::Team,
+            Self::User => By::User,
             Self::Key => By::Key,
             Self::Session => By::Session,
             Self::Task => By::Task,
@@ -79,6 +88,9 @@ impl Breakdown {
             Self::Day => "day",
             Self::Model => "model",
             Self::Provider => "provider",
+            Self::Organisation => "organisation",
+            Self::Team => "team",
+            Self::User => "user",
             Self::Key => "key",
             Self::Session => "session",
             Self::Task => "task",

@@ -11,12 +11,17 @@ use gateway::Gateway;
 use gateway::clock::Clock;
 use gateway::receive::keyring::Keyring;
 use gateway::setup::{Access, AskUsage, LeverMode, Setup};
+use policy::admit::book::hold::UnknownPrice;
 use tokio::net::TcpListener;
 
+use crate::config::budgets::limits_money;
 use crate::config::build::{Config, Place};
-use crate::config::watch::{keys_made, keys_of};
+use crate::config::routes;
+use crate::config::watch::{keys_made, keys_of, stopped};
 use crate::ledger::Open;
 use crate::print::amount::count;
+use crate::print::time::stretch;
+use crate::restore::restore;
 
 /// A gateway with its listener.
 pub(crate) struct Started {
@@ -48,7 +53,11 @@ pub(crate) async fn start(
         .local_addr()
         .context("the listener has no address")?;
     let ledger = Arc::clone(&open.ledger);
+    let now = clock.now();
     let gateway = Gateway::new(setup, Keyring::new(records), clock, ledger);
+    gateway.stops.set(stopped(&*open.keys)?);
+    gateway.admin.open(Arc::clone(&open.keys));
+    restore(&gateway, &config.place, now)?;
     Ok(Started {
         gateway,
         listener,
@@ -74,14 +83,23 @@ pub(crate) fn summary(config: &Config, setup: &Setup) -> String {
         let (id, base) = (&row.upstream.id, base.trim_end_matches('/'));
         line(label, &format!("{id} at {base}, key: {}", row.key));
     }
-    for (index, (alias, target)) in setup.aliases.iter().enumerate() {
+    for (index, (name, route)) in setup.routes.iter().enumerate() {
         let label = if index == 0 { "models" } else { "" };
-        line(
-            label,
-            &format!("{alias} = {}/{}", target.provider, target.model),
-        );
+        line(label, &format!("{name} = {}", routes::shown(route)));
+    }
+    line("failover", &failover(setup));
+    for (index, limit) in setup.budgets.limits.iter().enumerate() {
+        let label = if index == 0 { "budgets" } else { "" };
+        let (id, mode) = (&limit.id, limit.mode.name());
+        line(label, &format!("{id} ({mode}): {limit}"));
+    }
+    if limits_money(setup) {
+        line("unpriced", &unpriced(setup.budgets.unknown_price));
     }
     line("levers", &levers(setup));
+    if setup.admin.is_some() {
+        line("admin", "at /admin/v1/, with the token of `[admin]`");
+    }
     match &config.place {
         Place::File(path) => line("ledger", &path.display().to_string()),
         Place::Memory => line("ledger", "in memory: forgotten at the end"),
@@ -107,6 +125,31 @@ pub(crate) const fn access(setup: &Setup) -> &'static str {
     match setup.access {
         Access::Open => "open to this machine; the first `tokenwise keys create NAME` closes it",
         Access::Keys => "with a key from `tokenwise keys create NAME`",
+    }
+}
+
+/// How failures are followed up, in words.
+fn failover(setup: &Setup) -> String {
+    let policy = &setup.retry;
+    if policy.legs_max == 1 {
+        return "off: one attempt for each call".to_owned();
+    }
+    format!(
+        "retries for each target: {}; attempts in all: {}, none after {}",
+        policy.retries,
+        policy.legs_max,
+        stretch(policy.deadline_ms)
+    )
+}
+
+/// What becomes of models without a known price where money is limited, in words.
+fn unpriced(rule: UnknownPrice) -> String {
+    match rule {
+        UnknownPrice::Block => "models without a known price are refused".to_owned(),
+        UnknownPrice::Allow => "models without a known price count as nothing".to_owned(),
+        UnknownPrice::HoldAtCeiling(ceiling) => {
+            format!("each call without a known price holds {ceiling}")
+        }
     }
 }
 

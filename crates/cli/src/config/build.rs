@@ -3,11 +3,15 @@
 //! **Invariant**: each value is checked once, here, and a message names file, key, value and what
 //! is allowed (test `bad_values_are_named`).
 
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gateway::setup::{Access, AskUsage, LeverMode, Limits, Setup, Target};
+use gateway::admin::token::AdminToken;
+use gateway::setup::{Access, AskUsage, LeverMode, Limits, Setup, SetupError};
+use policy::dispatch::breaker;
 use policy::prices::PriceBook;
 
 use super::fault::ConfigError;
@@ -16,10 +20,15 @@ use super::raw::{
     BODY_BYTES_CEILING, BODY_BYTES_FLOOR, RawAskUsage, RawConfig, RawDurability, RawLeverMode,
     RawLogFormat, RawMode, TIMEOUT_MS_CEILING, TIMEOUT_MS_FLOOR,
 };
+use super::secret::Reference;
+use super::{budgets, routes};
 use crate::env::{DATA_HOME, Environment, HOME};
 
 /// The path that keeps everything in memory.
 const IN_MEMORY: &str = ":memory:";
+
+/// 64 characters: ids stand in paths, headers and rows.
+const ID_CHARACTERS_MAX: usize = 64;
 
 /// What stands for a file where none is used.
 pub(crate) const NO_FILE: &str = "built-in configuration";
@@ -101,6 +110,33 @@ impl<'a> Build<'a> {
             .map_or(NO_FILE.to_owned(), |file| file.display().to_string());
         ConfigError::Value { file, key, problem }
     }
+
+    /// The value, if it lies within its bounds.
+    pub(super) fn within<T: Copy + Display + PartialOrd>(
+        &self,
+        key: &str,
+        value: T,
+        allowed: RangeInclusive<T>,
+    ) -> Result<T, ConfigError> {
+        if allowed.contains(&value) {
+            return Ok(value);
+        }
+        let (floor, ceiling) = allowed.into_inner();
+        let problem = format!("is {value}; allowed: {floor} to {ceiling}");
+        Err(self.fault(key.to_owned(), problem))
+    }
+
+    /// Refuses what cannot stand in paths, headers and rows.
+    pub(super) fn check_id(&self, key: &str, id: &str) -> Result<(), ConfigError> {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        if (1..=ID_CHARACTERS_MAX).contains(&id.len()) && id.chars().all(fits) {
+            return Ok(());
+        }
+        let problem = format!(
+            "is `{id}`; allowed: 1 to {ID_CHARACTERS_MAX} lowercase letters, digits, `-` and `_`"
+        );
+        Err(self.fault(key.to_owned(), problem))
+    }
 }
 
 /// Builds a configuration from what a file says, or from nothing.
@@ -116,20 +152,22 @@ pub(crate) fn build(
     let providers = providers::build(&mut build, &prices)?;
     let setup = Setup {
         upstreams: providers.iter().map(|row| row.upstream.clone()).collect(),
-        aliases: aliases(&build)?,
+        routes: routes::routes(&build)?,
+        retry: routes::failover(&build)?,
+        breaker: breaker::Rules::default(),
+        budgets: budgets::budgets(&build)?,
         cache: cache(&build)?,
         ask_usage: ask_usage(&build)?,
         access: Access::Keys,
+        admin: admin(&build)?,
         limits: limits(&build)?,
         prices,
     };
     let setup = setup.validated();
-    let setup = setup.map_err(|error| {
-        build.fault(
-            "providers, models".to_owned(),
-            format!("do not fit: {error}"),
-        )
-    })?;
+    let setup =
+        setup.map_err(|error| build.fault(key_of(&error), format!("cannot be used: {error}")))?;
+    build.remarks.extend(routes::remarks(&setup));
+    build.remarks.extend(budgets::remarks(&setup));
     if raw.log.level.trim().is_empty() {
         let problem = "is empty; write `error`, `warn`, `info`, `debug` or a filter".to_owned();
         return Err(build.fault("log.level".to_owned(), problem));
@@ -188,6 +226,17 @@ impl Config {
     }
 }
 
+/// Where to look for what several settings are wrong about.
+fn key_of(error: &SetupError) -> String {
+    match error {
+        SetupError::NoUpstream | SetupError::DuplicateUpstream(_) => "providers".to_owned(),
+        SetupError::TargetCount { alias, .. } | SetupError::UnknownTarget { alias, .. } => {
+            format!("models.{alias}")
+        }
+        SetupError::Limits(_) => "budgets".to_owned(),
+    }
+}
+
 fn listen(build: &Build<'_>) -> Result<SocketAddr, ConfigError> {
     let text = &build.raw.listen;
     let text_of = text.replace("localhost:", "127.0.0.1:");
@@ -198,6 +247,31 @@ fn listen(build: &Build<'_>) -> Result<SocketAddr, ConfigError> {
         );
         build.fault("listen".to_owned(), problem)
     })
+}
+
+/// What opens the admin API.
+fn admin(build: &Build<'_>) -> Result<Option<AdminToken>, ConfigError> {
+    let Some(text) = &build.raw.admin.token else {
+        return Ok(None);
+    };
+    let fault = |problem: String| build.fault("admin.token".to_owned(), problem);
+    let reference = match Reference::read(text) {
+        Ok(reference @ (Reference::Variable(_) | Reference::File(_))) => reference,
+        Err(problem) if text.starts_with("env:") || text.starts_with("file:") => {
+            return Err(fault(problem));
+        }
+        Ok(Reference::Client | Reference::Nothing) | Err(_) => {
+            let problem = "is no reference (not shown); put the token into an environment variable \
+                           and write `env:NAME`, or into a file and write `file:PATH`";
+            return Err(fault(problem.to_owned()));
+        }
+    };
+    let token = reference.secret(build.environment, build.folder);
+    let token = token.map_err(&fault)?.unwrap_or_default();
+    let token = AdminToken::new(&token);
+    token
+        .map(Some)
+        .map_err(|weak| fault(format!("leads to a token that {weak}")))
 }
 
 /// Where calls and keys are remembered.
@@ -244,23 +318,6 @@ pub(super) fn prices(build: &Build<'_>) -> Result<PriceBook, ConfigError> {
     Ok(book)
 }
 
-fn aliases(build: &Build<'_>) -> Result<std::collections::BTreeMap<String, Target>, ConfigError> {
-    let target = |(alias, target): (&String, &String)| match target.split_once('/') {
-        Some((provider, model)) if !provider.is_empty() && !model.is_empty() => {
-            let target = Target {
-                provider: provider.to_owned(),
-                model: model.to_owned(),
-            };
-            Ok((alias.clone(), target))
-        }
-        _ => {
-            let problem = format!("is `{target}`; allowed: `provider/model`");
-            Err(build.fault(format!("models.{alias}"), problem))
-        }
-    };
-    build.raw.models.iter().map(target).collect()
-}
-
 const fn lever(mode: RawLeverMode) -> LeverMode {
     match mode {
         RawLeverMode::Off => LeverMode::Off,
@@ -296,21 +353,18 @@ fn contradiction(build: &Build<'_>, key: &str, allowed: &str) -> ConfigError {
 
 fn limits(build: &Build<'_>) -> Result<Limits, ConfigError> {
     let raw = &build.raw.limits;
-    let within = |key: &str, value: u64, floor: u64, ceiling: u64| {
-        if (floor..=ceiling).contains(&value) {
-            return Ok(value);
-        }
-        let problem = format!("is {value}; allowed: {floor} to {ceiling}");
-        Err(build.fault(format!("limits.{key}"), problem))
-    };
     let time = |key: &str, value: u64| {
-        within(key, value, TIMEOUT_MS_FLOOR, TIMEOUT_MS_CEILING).map(Duration::from_millis)
+        let value = build.within(
+            &format!("limits.{key}"),
+            value,
+            TIMEOUT_MS_FLOOR..=TIMEOUT_MS_CEILING,
+        );
+        value.map(Duration::from_millis)
     };
-    let bytes = within(
-        "body_bytes_max",
+    let bytes = build.within(
+        "limits.body_bytes_max",
         raw.body_bytes_max,
-        BODY_BYTES_FLOOR,
-        BODY_BYTES_CEILING,
+        BODY_BYTES_FLOOR..=BODY_BYTES_CEILING,
     )?;
     Ok(Limits {
         body_bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),

@@ -3,10 +3,12 @@
 //! **Invariant**: a secret is only ever named, never held in the file or shown (test
 //! `secrets_are_never_shown`).
 
+pub(crate) mod budgets;
 pub(crate) mod build;
 pub(crate) mod fault;
 pub(crate) mod providers;
 pub(crate) mod raw;
+pub(crate) mod routes;
 #[cfg(test)]
 mod rows;
 pub(crate) mod schema;

@@ -18,11 +18,9 @@ use super::secret::Reference;
 /// Called with each client's own key where no key is set: coding agents bring one of these.
 const WITHOUT_KEYS: [&str; 2] = ["anthropic", "openai"];
 
-/// 64 characters: ids stand in paths, headers and rows.
-const ID_CHARACTERS_MAX: usize = 64;
-
 /// First parts of paths that are the gateway's own.
-const RESERVED: [&str; 7] = [
+const RESERVED: [&str; 8] = [
+    "admin",
     "v1",
     "chat",
     "messages",
@@ -168,17 +166,11 @@ const NOT_A_HEADER: &str = "leads to a text that cannot be sent in a header; it 
                             of visible ASCII";
 
 fn check_id(build: &Build<'_>, id: &str) -> Result<(), ConfigError> {
-    let fault = |problem| Err(build.fault("providers.id".to_owned(), problem));
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-    if id.is_empty() || id.len() > ID_CHARACTERS_MAX || !id.chars().all(fits) {
-        return fault(format!(
-            "is `{id}`; allowed: 1 to {ID_CHARACTERS_MAX} lowercase letters, digits, `-` and `_`"
-        ));
-    }
+    build.check_id("providers.id", id)?;
     if RESERVED.contains(&id) {
-        return fault(format!(
-            "is `{id}`, which is a path of the gateway itself; choose another name"
-        ));
+        let problem =
+            format!("is `{id}`, which is a path of the gateway itself; choose another name");
+        return Err(build.fault("providers.id".to_owned(), problem));
     }
     Ok(())
 }

@@ -4,14 +4,20 @@
 //! **Invariant**: what is not known is refused, and every field is optional (test
 //! `an_empty_file_is_a_configuration`).
 
+pub(crate) mod budget;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use gateway::setup::{
     BODY_BYTES_MAX, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, REQUEST_TIMEOUT,
 };
+use policy::dispatch::lineup::CANDIDATES_MAX;
+use policy::dispatch::retry::{DEADLINE_MS, LEGS_MAX, RETRIES, WAIT_MS_MAX};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use budget::{RawBudget, RawBudgetRules};
 
 /// Loopback, so that nobody else on the network is let in by default.
 pub(crate) const LISTEN: &str = "127.0.0.1:8787";
@@ -28,6 +34,19 @@ pub(crate) const TIMEOUT_MS_FLOOR: u64 = 10;
 /// 1 h: a call that waits longer has been forgotten.
 pub(crate) const TIMEOUT_MS_CEILING: u64 = 3_600_000;
 
+/// 10: beyond that, a target that fails is only asked again for the sake of asking.
+pub(crate) const RETRIES_CEILING: u32 = 10;
+
+/// 1: the call itself, which is then never followed up.
+pub(crate) const ATTEMPTS_FLOOR: u32 = 1;
+
+/// 64: every target of the longest route once.
+pub(crate) const ATTEMPTS_CEILING: u32 = 64;
+const _: () = assert!(
+    ATTEMPTS_CEILING as usize == CANDIDATES_MAX,
+    "one for each target"
+);
+
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -39,13 +58,28 @@ pub(crate) struct RawConfig {
     pub(crate) store: RawStore,
     /// Who may call.
     pub(crate) access: RawAccess,
+    /// The admin API: keys, stops and budgets over HTTP (see [docs/admin.md](admin.md)).
+    pub(crate) admin: RawAdmin,
     /// Providers, in order of preference: where two serve a model, the first is called. Without
     /// any, the providers whose key variables are set in the environment are used; if none is set,
     /// `openai` and `anthropic` with each client's own key.
     pub(crate) providers: Vec<RawProvider>,
     /// Names of your own for models: `fast = "openai/gpt-5.4-mini"` serves calls that ask for
-    /// `fast` with that model of that provider.
-    pub(crate) models: BTreeMap<String, String>,
+    /// `fast` with that model of that provider. A list gives fallbacks, asked in order when the one
+    /// before fails: `fast = ["openai/gpt-5.4-mini", "groq/llama-3.3-70b-versatile"]`. A list within
+    /// it gives equal deployments, of which the healthier one is asked:
+    /// `fast = [["east/gpt-5.4", "west/gpt-5.4"], "openai/gpt-5.4"]`. A call only goes to targets
+    /// that speak its own dialect.
+    pub(crate) models: BTreeMap<String, RawRoute>,
+    /// How calls are followed up that fail at their target before the client has seen any of the
+    /// answer.
+    pub(crate) failover: RawFailover,
+    /// What may be used: one table for each limit. What a call may cost is held before it is sent
+    /// and replaced by what it did cost, over all limits that apply to it at once. A changed limit
+    /// does not reset what was used. Without any table, nothing is limited.
+    pub(crate) budgets: Vec<RawBudget>,
+    /// What holds for all budgets.
+    pub(crate) budget_rules: RawBudgetRules,
     /// What may be done to save money.
     pub(crate) levers: RawLevers,
     /// Bounds on bytes and time.
@@ -62,8 +96,12 @@ impl Default for RawConfig {
             listen: LISTEN.to_owned(),
             store: RawStore::default(),
             access: RawAccess::default(),
+            admin: RawAdmin::default(),
             providers: Vec::new(),
             models: BTreeMap::new(),
+            failover: RawFailover::default(),
+            budgets: Vec::new(),
+            budget_rules: RawBudgetRules::default(),
             levers: RawLevers::default(),
             limits: RawLimits::default(),
             prices: RawPrices::default(),
@@ -117,6 +155,16 @@ pub(crate) enum RawMode {
     Keys,
 }
 
+/// The admin API.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawAdmin {
+    /// Where the token that opens it comes from, never the token itself: `env:NAME` (a variable) or
+    /// `file:PATH` (read again on reload). It has at least 16 bytes of visible ASCII characters.
+    /// Without it, the admin API is closed.
+    pub(crate) token: Option<String>,
+}
+
 /// One provider to call.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -156,6 +204,62 @@ pub(crate) enum RawDialect {
     /// OpenAI `POST /v1/chat/completions`.
     #[serde(rename = "openai_chat")]
     OpenAiChat,
+}
+
+/// What a name of your own stands for.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "allowed: `provider/model` in quotes, or a list of them in which a list within stands \
+                 for equal deployments"
+)]
+pub(crate) enum RawRoute {
+    /// One target, as `provider/model`.
+    One(String),
+    /// A target and its fallbacks, in order.
+    Several(Vec<RawStep>),
+}
+
+/// One step of a route.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum RawStep {
+    /// One target, as `provider/model`.
+    One(String),
+    /// Equal deployments, one of which is asked.
+    Equal(Vec<String>),
+}
+
+/// How calls are followed up that fail at their target before the client has seen any of the
+/// answer.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawFailover {
+    /// How often one target is asked again that failed in a way that may pass, before the next one
+    /// is asked.
+    #[schemars(range(min = 0, max = RETRIES_CEILING))]
+    pub(crate) retries: u32,
+    /// Attempts of a call in all, over all of its targets; 1 never follows up.
+    #[schemars(range(min = ATTEMPTS_FLOOR, max = ATTEMPTS_CEILING))]
+    pub(crate) attempts_max: u32,
+    /// From the first attempt until the answer begins, in milliseconds; no attempt begins later.
+    #[schemars(range(min = TIMEOUT_MS_FLOOR, max = TIMEOUT_MS_CEILING))]
+    pub(crate) deadline_ms: u64,
+    /// The longest that a provider's own wish to wait (`Retry-After`) is followed, in milliseconds;
+    /// for a longer one, the next target is asked at once.
+    #[schemars(range(min = 0, max = TIMEOUT_MS_CEILING))]
+    pub(crate) wait_ms_max: u64,
+}
+
+impl Default for RawFailover {
+    fn default() -> Self {
+        Self {
+            retries: RETRIES,
+            attempts_max: LEGS_MAX,
+            deadline_ms: DEADLINE_MS,
+            wait_ms_max: WAIT_MS_MAX,
+        }
+    }
 }
 
 /// What may be done to save money.

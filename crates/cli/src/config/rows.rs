@@ -19,11 +19,16 @@ fn environment() -> Environment {
     Environment::from([("HOME", "/h"), ("OPENAI_API_KEY", PLANTED)])
 }
 
-fn parse(text: &str) -> Result<Config, ConfigError> {
+pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     let file = Path::new("a.toml");
     let raw: RawConfig =
         toml::from_str(text).map_err(|error| ConfigError::shape(file, text, &error))?;
     build(&raw, Some(file), &environment())
+}
+
+/// What is said of a configuration that cannot be used.
+pub(super) fn refused(text: &str) -> String {
+    chain(&parse(text).expect_err(text))
 }
 
 fn provider(fields: &str) -> String {
@@ -59,14 +64,6 @@ const BAD_SETTINGS: &[(&str, &[&str])] = &[
     (
         "[limits]\nbody_bytes_max = -1",
         &["a.toml:2: `body_bytes_max`"],
-    ),
-    (
-        "[models]\nfast = \"gpt\"",
-        &["`models.fast` is `gpt`", "`provider/model`"],
-    ),
-    (
-        "[models]\nfast = \"acme/x\"",
-        &["model alias `fast`", "`acme`", "openai"],
     ),
     (
         "[store]\npath = \"\"",
@@ -146,7 +143,7 @@ fn bad_values_are_named() {
         .iter()
         .map(|(fields, parts)| (provider(fields), parts));
     for (text, parts) in settings.chain(providers) {
-        let message = chain(&parse(&text).expect_err(&text));
+        let message = refused(&text);
         for part in *parts {
             assert!(message.contains(part), "{text}\n{message}\n{part}");
         }
@@ -162,7 +159,7 @@ fn secrets_are_never_shown() {
         format!("id = \"openai\"\napi_key = [\"{PLANTED}\"]"),
         format!("id = \"openai\"\napi_key = \"{PLANTED}"),
     ] {
-        let message = chain(&parse(&provider(&text)).expect_err(&text));
+        let message = refused(&provider(&text));
         assert!(message.contains("api"), "{message}");
         assert!(!message.contains(PLANTED), "{message}");
     }
@@ -327,4 +324,49 @@ fn relative_paths_start_at_the_file() {
     let config = load(Some(&file), &environment()).unwrap();
     assert_eq!(config.place, Place::File(folder.path().join("l.db")));
     assert!(config.settings().prices.find("acme", "anvil").is_some());
+}
+
+#[test]
+fn the_admin_api_opens_with_a_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.toml");
+    std::fs::write(folder.path().join("token"), "planted-file-token-1\n").unwrap();
+    let mut environment = environment();
+    environment.set("SHORT", "planted-15-long");
+    environment.set("SPACED", "planted token with spaces");
+    for (reference, expect) in [
+        ("env:OPENAI_API_KEY", Ok(PLANTED)),
+        ("file:token", Ok("planted-file-token-1")),
+        ("env:NO", Err("`NO`, which is not set")),
+        ("env:", Err("names no variable")),
+        (
+            "env:SHORT",
+            Err("leads to a token that has 15 bytes; allowed: 16"),
+        ),
+        (
+            "env:SPACED",
+            Err("allowed: 16 or more, all of them visible ASCII"),
+        ),
+        ("file:absent", Err("cannot be read")),
+        ("planted-literal-token", Err("is no reference (not shown)")),
+        ("client", Err("is no reference (not shown)")),
+        ("none", Err("is no reference (not shown)")),
+        ("", Err("is no reference (not shown)")),
+    ] {
+        std::fs::write(&file, format!("[admin]\ntoken = \"{reference}\"\n")).unwrap();
+        match (load(Some(&file), &environment), expect) {
+            (Ok(config), Ok(token)) => {
+                assert!(config.settings().admin.is_some_and(|admin| admin.is(token)));
+                assert!(!format!("{config:?}").contains("planted"), "{reference}");
+            }
+            (Err(error), Err(part)) => {
+                let message = chain(&error);
+                assert!(message.contains("`admin.token`"), "{message}");
+                assert!(message.contains(part), "{message}");
+                assert!(!message.contains("planted"), "{message}");
+            }
+            (result, expect) => panic!("{reference}: {result:?}, not {expect:?}"),
+        }
+    }
+    assert!(parse("").unwrap().settings().admin.is_none());
 }

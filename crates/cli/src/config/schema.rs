@@ -9,7 +9,7 @@ use super::raw::RawConfig;
 
 const HEAD: &str = "# Configuration reference
 
-This page is generated from `crates/cli/src/config/raw.rs` by `cargo xtask gen`; do not edit it.
+This page is generated from `crates/cli/src/config/raw.rs` and what lies in `raw/` by `cargo xtask gen`; do not edit it.
 `tokenwise check FILE` says what a file does; `tokenwise check --schema` prints the JSON schema.
 Every field is optional unless it says otherwise.
 Files to start from are in [examples](../examples).
@@ -99,7 +99,15 @@ fn entry(page: &mut String, root: &Value, table: &Value, name: &str, field: &Val
         let what = text(choice, "description")
             .unwrap_or_default()
             .replace('\n', " ");
-        put!(page, "  - `{}`: {what}\n", choice["const"]);
+        put!(page, "  - `{}`: {what}\n", written(choice));
+    }
+}
+
+/// How a value of an enumeration is written: `"block"`, or `{ hold_usd = "…" }`.
+fn written(choice: &Value) -> String {
+    match fields(choice).next() {
+        Some((name, _)) => format!("{{ {name} = \"…\" }}"),
+        None => choice["const"].to_string(),
     }
 }
 

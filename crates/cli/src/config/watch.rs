@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use gateway::Gateway;
-use gateway::receive::keyring::Keyring;
+use gateway::admit::stops::Stopped;
+use gateway::{Gateway, admin};
 use policy::ports::{Fault, Keys};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -18,9 +18,10 @@ use super::fault::ConfigError;
 use super::load;
 use super::raw::RawLeverMode;
 use crate::env::Environment;
+use crate::restore::adopt;
 
-/// 1 s: what a person who saves a file expects, at the cost of one look at it.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Half a second: a stop must be obeyed within one, and a look costs a query and a `stat`.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What the command line says over the file, at every reload again.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +65,11 @@ pub(crate) struct Watch {
 pub(crate) fn keys_of(keys: &dyn Keys) -> Result<(u64, Vec<policy::ports::KeyRecord>), Fault> {
     // The version first: a key that is made in between is then seen at the next look.
     Ok((keys.version()?, keys.list()?))
+}
+
+/// What operators have stopped.
+pub(crate) fn stopped(keys: &dyn Keys) -> Result<Stopped, Fault> {
+    Ok(keys.stops()?.into_iter().map(|(stop, _)| stop).collect())
 }
 
 /// Whether a list of keys has one.
@@ -143,7 +149,7 @@ impl Watch {
         let config = self.overrides.apply(config);
         let setup = config.setup(self.listen, self.keys_seen())?;
         let restart = needs_restart(&self.config, &config);
-        self.gateway.setup.store(Arc::new(setup));
+        adopt(&self.gateway, setup, &config.place);
         self.config = config;
         Ok(restart)
     }
@@ -153,12 +159,10 @@ impl Watch {
         if self.keys.version()? == self.keys_version {
             return Ok(false);
         }
-        let (version, records) = keys_of(&*self.keys)?;
-        let made = keys_made(records.len());
-        self.gateway.keyring.store(Arc::new(Keyring::new(records)));
-        self.keys_version = version;
-        match self.config.setup(self.listen, made) {
-            Ok(setup) => self.gateway.setup.store(Arc::new(setup)),
+        let seen = admin::refresh(&self.gateway, &*self.keys)?;
+        self.keys_version = seen.version;
+        match self.config.setup(self.listen, keys_made(seen.keys)) {
+            Ok(setup) => adopt(&self.gateway, setup, &self.config.place),
             Err(error) => tracing::error!(%error, "access is unchanged"),
         }
         Ok(true)
@@ -246,11 +250,14 @@ mod tests {
     use std::path::Path;
 
     use gateway::clock::SystemClock;
+    use gateway::receive::keyring::Keyring;
     use gateway::setup::Access;
+    use policy::dispatch::retry::LEGS_MAX;
     use policy::key::{SECRET_BYTES, issue};
     use policy::moment::Moment;
     use store::memory::Memory;
 
+    use super::super::routes::shown;
     use super::*;
 
     const LISTEN: &str = "127.0.0.1:1";
@@ -294,6 +301,8 @@ mod tests {
             "[[providers]]\nid = \"acme\"\n",
             "listen = \"0.0.0.0\"\n",
             "[models]\nfast = \"acme/small\"\n",
+            "[models]\nfast = [\"openai/small\", \"acme/small\"]\n",
+            "[[budgets]]\nid = \"a\"\napplies_to = \"team\"\nusd = \"5\"\n",
         ] {
             std::fs::write(&file, faulty).unwrap();
             assert!(watch.file_changed(), "{faulty}");
@@ -306,6 +315,38 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         assert!(watch.reload().is_err());
         assert_eq!(providers(&watch), "openai, anthropic");
+    }
+
+    #[tokio::test]
+    async fn routes_and_budgets_are_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.toml");
+        std::fs::write(&file, "").unwrap();
+        let mut watch = watch(&file);
+        let mut check = |text: &str, routes: &[&str], limits: &[&str], attempts: u32| {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(watch.reload().unwrap(), Vec::<&str>::new(), "{text}");
+            let setup = watch.gateway.setup.load();
+            let found = setup.routes.values().map(|route| shown(route));
+            assert_eq!(found.collect::<Vec<_>>(), routes);
+            let found = setup.budgets.limits.iter().map(ToString::to_string);
+            assert_eq!(found.collect::<Vec<_>>(), limits);
+            assert_eq!(setup.retry.legs_max, attempts);
+        };
+        let budget = "[[budgets]]\nid = \"a\"\napplies_to = \"team\"\nper = \"day\"\n";
+        check(
+            &format!("[models]\na = [\"openai/b\", \"openai/c\"]\n{budget}usd = \"5\"\n"),
+            &["openai/b, else openai/c"],
+            &["$5.00 per day (UTC) for each team"],
+            LEGS_MAX,
+        );
+        check(
+            &format!("{budget}usd = \"6\"\n[failover]\nattempts_max = 1\n"),
+            &[],
+            &["$6.00 per day (UTC) for each team"],
+            1,
+        );
+        check("", &[], &[], LEGS_MAX);
     }
 
     #[tokio::test]
@@ -358,7 +399,7 @@ mod tests {
         assert!(watch.refresh_keys().unwrap());
         assert_eq!(watch.gateway.setup.load().access, Access::Keys);
         let admitted = watch.gateway.keyring.load().admit(&secret, Moment(1));
-        assert_eq!(admitted.unwrap(), id);
+        assert_eq!(admitted.unwrap().id, id);
         // A disabled key does not open the door to everyone again.
         watch.keys.disable(&id, Moment(2)).unwrap();
         assert!(watch.refresh_keys().unwrap());

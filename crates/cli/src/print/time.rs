@@ -14,9 +14,7 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// A moment to the second, in UTC: `2026-11-24 09:30:00`.
 pub(crate) fn shown(at: Moment) -> String {
-    let (hours, minutes) = (at.0 % DAY_MS / HOUR_MS, at.0 % HOUR_MS / MINUTE_MS);
-    let seconds = at.0 % MINUTE_MS / SECOND_MS;
-    format!("{} {hours:02}:{minutes:02}:{seconds:02}", Date::of(at))
+    at.to_string()
 }
 
 /// A stretch of time: `850 ms`, `1.2 s`, `3 min`.

@@ -50,13 +50,19 @@ fn examples_are_configurations() {
             "coding-agent.toml",
             "local.toml",
             "minimal.toml",
+            "team-budgets.toml",
             "team.toml"
         ]
     );
     for name in names {
         let file = folder.join(&name);
         let mut check = home.command(&["check", file.to_str().unwrap()]);
-        for variable in ["ANTHROPIC_API_KEY", "DEEPSEEK_API_KEY", "VLLM_API_KEY"] {
+        for variable in [
+            "ANTHROPIC_API_KEY",
+            "AZURE_OPENAI_API_KEY",
+            "DEEPSEEK_API_KEY",
+            "VLLM_API_KEY",
+        ] {
             check.env(variable, PLANTED);
         }
         let output = check.output().unwrap();
@@ -67,6 +73,54 @@ fn examples_are_configurations() {
             "{name}: {shown}"
         );
     }
+}
+
+#[test]
+fn check_says_routes_and_budgets_in_words() {
+    let home = Home::new();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let file = folder.join("team-budgets.toml");
+    let check = |arguments: &[&str]| {
+        let mut check = home.command(&["check", file.to_str().unwrap()]);
+        check.args(arguments);
+        for variable in ["ANTHROPIC_API_KEY", "AZURE_OPENAI_API_KEY"] {
+            check.env(variable, PLANTED);
+        }
+        text(&check.output().unwrap().stdout)
+    };
+    let shown = check(&[]);
+    let expect = "
+  models     careful = anthropic/claude-opus-5-5, else anthropic/claude-sonnet-5-5
+             large = azure-eu/gpt-5.4 or azure-us/gpt-5.4, else openai/gpt-5.4
+             small = openai/gpt-5.4-mini
+  failover   retries for each target: 2; attempts in all: 6, none after 2 min
+  budgets    team-month (hard): $500.00 per month (Europe/Berlin) for each team
+             search-month (hard): $2000.00 per month (Europe/Berlin) for team `search`
+             user-day (soft): $12.50 per day (Europe/Berlin) for each user
+             session (hard): $25.00 per lifetime for each session
+             key-minute (hard): 600 requests per minute (UTC) for each key
+             key-at-once (hard): 40 calls at once for each key
+             tokens-trial (observe): 200000000 tokens per day (UTC) for model `gpt-5.4`
+  unpriced   each call without a known price holds $1.00
+  levers ";
+    assert!(shown.contains(expect), "{shown}");
+    let value: serde_json::Value = serde_json::from_str(&check(&["--json"])).unwrap();
+    let equal = serde_json::json!(["azure-eu/gpt-5.4", "azure-us/gpt-5.4"]);
+    assert_eq!(value["models"]["large"][0], equal);
+    assert_eq!(value["failover"]["deadline_ms"], 120_000);
+    let budget = serde_json::json!({
+        "id": "search-month",
+        "applies_to": "team",
+        "only": "search",
+        "mode": "hard",
+        "text": "$2000.00 per month (Europe/Berlin) for team `search`",
+        "pico_usd": 2_000_000_000_000_000_u64,
+        "per": "month",
+        "time_zone": "Europe/Berlin",
+    });
+    assert_eq!(value["budgets"][1], budget);
+    let held = &value["budget_rules"]["unknown_price"]["hold_pico_usd"];
+    assert_eq!(held, 1_000_000_000_000_u64);
 }
 
 #[test]

@@ -54,7 +54,8 @@ impl Field {
                 "POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
             );
             stream.write_all(request.as_bytes())?;
-            let id = receive(&mut reader)?;
+            let (status, id) = receive(&mut reader)?;
+            assert_eq!(status, "200", "{id}");
             self.received.lock().unwrap().push(id);
             self.count.fetch_add(1, Ordering::SeqCst);
         }
@@ -62,10 +63,10 @@ impl Field {
     }
 }
 
-/// Reads one answer to its last byte and returns the call's id.
-fn receive(reader: &mut BufReader<TcpStream>) -> std::io::Result<String> {
+/// Reads one answer to its last byte and returns its status and the call's id.
+pub(crate) fn receive(reader: &mut BufReader<TcpStream>) -> std::io::Result<(String, String)> {
     let broken = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-    let (mut id, mut length) = (None, None);
+    let (mut status, mut id, mut length) = (None, None, None);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
@@ -79,14 +80,14 @@ fn receive(reader: &mut BufReader<TcpStream>) -> std::io::Result<String> {
             Some(("x-tokenwise-call", value)) => id = Some(value.to_owned()),
             Some(("content-length", value)) => length = value.parse::<usize>().ok(),
             Some(_) => {}
-            None => assert_eq!(line, "HTTP/1.1 200 OK"),
+            None => status = line.split(' ').nth(1).map(str::to_owned),
         }
     }
     match length {
         Some(length) => reader.read_exact(&mut vec![0; length])?,
         None => while receive_chunk(reader)? > 0 {},
     }
-    id.ok_or_else(broken)
+    status.zip(id).ok_or_else(broken)
 }
 
 /// Reads one chunk of a chunked body; the last has no bytes.

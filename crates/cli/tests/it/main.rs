@@ -6,8 +6,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![expect(clippy::print_stdout, reason = "figures of a long test")]
 
+mod admin;
 mod commands;
 mod demo;
 mod home;
+mod keys;
 mod kill;
+mod kill_budgets;
 mod serve;
+mod stops;

@@ -43,7 +43,7 @@ impl Served {
     }
 
     /// Sends one request and returns the whole answer.
-    fn call(&self, method: &str, path: &str, fields: &str, body: &str) -> String {
+    pub(crate) fn call(&self, method: &str, path: &str, fields: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         let head = format!(
@@ -84,7 +84,7 @@ impl Drop for Served {
     }
 }
 
-const CALL: &str = r#"{"model":"gpt-5.4","messages":[{"role":"user","content":"hi"}]}"#;
+pub(crate) const CALL: &str = r#"{"model":"gpt-5.4","messages":[{"role":"user","content":"hi"}]}"#;
 
 #[test]
 fn serve_says_where_it_listens_and_stops() {

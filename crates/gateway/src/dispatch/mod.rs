@@ -3,8 +3,14 @@
 //! **Invariant**: what goes upstream differs from the client's body only in declared edits
 //! (test `levers_off_is_byte_identical`).
 
+pub mod extras;
 pub mod headers;
+pub mod health;
+pub mod hold;
+pub mod legs;
 pub mod notes;
+pub mod peek;
 pub mod pieces;
 pub mod send;
 pub mod shape;
+pub mod turn;

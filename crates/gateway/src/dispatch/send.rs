@@ -3,6 +3,8 @@
 //! **Invariant**: a leg ends within its limits, whatever the upstream does (test
 //! `a_silent_upstream_is_given_up`).
 
+use std::time::Duration;
+
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -10,14 +12,24 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use policy::dispatch::fault::Fault;
 use policy::refusal::{Reason, Refusal};
 
 use crate::dispatch::pieces::Pieces;
 use crate::setup::{Limits, Upstream};
 
+/// A request that brought no answer.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// What went wrong.
+    pub fault: Fault,
+    /// In words.
+    pub refusal: Refusal,
+}
+
 /// 90 s: shorter than the keep-alive of the providers' load balancers, so that a pooled connection
 /// is rarely closed under us.
-const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(90);
+const POOL_IDLE: Duration = Duration::from_secs(90);
 
 /// The body of an upstream request.
 pub type Outgoing = Either<Pieces, Incoming>;
@@ -49,20 +61,21 @@ impl Http {
         Self { client }
     }
 
-    /// Sends one request and waits for the head of its answer.
+    /// Sends one request and waits so long for the head of its answer.
     pub async fn send(
         &self,
         request: Request<Outgoing>,
         upstream: &Upstream,
-        limits: &Limits,
-    ) -> Result<Response<Incoming>, Refusal> {
-        let answer = tokio::time::timeout(limits.first_byte_timeout, self.client.request(request));
-        let unreachable = |what: String| {
+        patience: Duration,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let answer = tokio::time::timeout(patience, self.client.request(request));
+        let unanswered = |fault: Fault, what: String| {
             let message = format!(
                 "provider `{}` {what}; try again, or check it with `tokenwise doctor`",
                 upstream.id
             );
-            Refusal::new(Reason::UpstreamUnreachable, message)
+            let refusal = Refusal::new(Reason::UpstreamUnreachable, message);
+            Unanswered { fault, refusal }
         };
         match answer.await {
             Ok(Ok(response)) => Ok(response),
@@ -72,17 +85,17 @@ impl Http {
                     error = chain(&error),
                     "upstream not reached"
                 );
-                let what = if error.is_connect() {
-                    "cannot be reached"
+                let (fault, what) = if error.is_connect() {
+                    (Fault::Unconnected, "cannot be reached")
                 } else {
-                    "broke off the call"
+                    (Fault::Reset, "broke off the call")
                 };
-                Err(unreachable(what.to_owned()))
+                Err(unanswered(fault, what.to_owned()))
             }
-            Err(_) => Err(unreachable(format!(
-                "did not answer within {:?}",
-                limits.first_byte_timeout
-            ))),
+            Err(_) => {
+                let what = format!("did not answer within {patience:?}");
+                Err(unanswered(Fault::Silent, what))
+            }
         }
     }
 }

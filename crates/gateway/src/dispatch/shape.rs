@@ -57,6 +57,19 @@ pub struct Shaped {
     pub wait: Option<watch::Receiver<()>>,
 }
 
+impl Shaped {
+    /// Only these edits.
+    pub fn edited(splice: Splice) -> Self {
+        Self {
+            splice,
+            headers: HeaderMap::new(),
+            session: None,
+            ticket: None,
+            wait: None,
+        }
+    }
+}
+
 /// Decides on one call, and declares its edits.
 pub fn shape(
     gateway: &Arc<Gateway>,
@@ -70,13 +83,7 @@ pub fn shape(
     if setup.ask_usage == AskUsage::Always && plan.upstream.asks_usage && request.stream {
         request.ask_usage(&mut splice);
     }
-    let mut shaped = Shaped {
-        splice,
-        headers: HeaderMap::new(),
-        session: None,
-        ticket: None,
-        wait: None,
-    };
+    let mut shaped = Shaped::edited(splice);
     if setup.cache != LeverMode::Off {
         shape_cache(gateway, setup, call, request, plan, &mut shaped);
     }
@@ -145,6 +152,7 @@ fn shape_cache(
         sent,
         decision,
         leading,
+        is_settled: false,
     });
 }
 
@@ -256,6 +264,7 @@ pub struct Ticket {
     sent: Sent,
     decision: Decision,
     leading: Option<Leading>,
+    is_settled: bool,
 }
 
 impl Ticket {
@@ -292,6 +301,7 @@ impl Ticket {
     /// notes for `explain`.
     pub fn settle(mut self, usage: Option<&Usage>, end: End) -> (Option<Usage>, String) {
         self.release();
+        self.is_settled = true;
         let lever = &self.gateway.cache;
         let answered = matches!(end, End::Answered | End::UpstreamBroke | End::ClientGone);
         let (Some(usage), true, Some(first)) = (usage, answered, self.first_byte_at) else {
@@ -322,8 +332,12 @@ impl Ticket {
 }
 
 impl Drop for Ticket {
+    /// A call that was turned away after it was shaped wrote nothing.
     fn drop(&mut self) {
         self.release();
+        if !self.is_settled {
+            lock(&self.gateway.cache.memory).failed(&self.decision.ticket);
+        }
     }
 }
 

@@ -5,19 +5,26 @@
 
 pub mod body;
 pub mod endpoint;
+pub mod guesses;
 pub mod keyring;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, header};
 use hyper::body::Incoming;
 use policy::moment::Moment;
-use policy::ports::CallId;
+use policy::ports::{CallId, KeyRecord, Payers};
 use policy::refusal::{Reason, Refusal};
 use wire::dialect::Dialect;
+use wire::provider::matches_glob;
 
 use crate::Gateway;
+use crate::admit::stops::Live;
 use crate::id::call_id;
 use crate::receive::endpoint::{Endpoint, Place};
+use crate::receive::keyring::Denied;
 use crate::setup::Access;
 
 /// Names the session that a call belongs to.
@@ -25,6 +32,15 @@ pub const SESSION_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-sess
 
 /// Names the task that a call belongs to.
 pub const TASK_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-task");
+
+/// Names the person or service on whose behalf a call is made.
+pub const USER_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-user");
+
+/// Labels a call: names with commas between them.
+pub const TAGS_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-tags");
+
+/// 16: each may have limits of its own, and every one costs a look.
+const TAGS_MAX: usize = 16;
 
 /// Carries a key of ours where `authorization` carries the provider's own.
 pub const KEY_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-key");
@@ -34,6 +50,12 @@ pub const ANONYMOUS: &str = "anonymous";
 
 /// 256 bytes: session and task names are ids, not documents; longer ones are refused.
 const NAME_BYTES_MAX: usize = 256;
+
+/// 100 ms: a client whose key is wrong hardly notices, and whoever tries keys does.
+pub const GUESS_DELAY: Duration = Duration::from_millis(100);
+
+/// 64 wrong keys wait at once: with the delay, no more than 640 are tried in a second.
+pub const GUESSES_AT_ONCE: usize = 64;
 
 /// A call that may be served.
 #[derive(Debug)]
@@ -48,6 +70,12 @@ pub struct Call {
     pub session: Option<String>,
     /// The task that the client named.
     pub task: Option<String>,
+    /// Who pays, besides.
+    pub payers: Payers,
+    /// Globs of the models that the key may call; empty for all.
+    pub models: Vec<String>,
+    /// Its place among the calls under way.
+    pub live: Arc<Live>,
     /// What is asked for.
     pub endpoint: Endpoint,
     /// The method, for passing on.
@@ -60,6 +88,26 @@ pub struct Call {
     pub headers: HeaderMap,
     /// The body, as it came.
     pub body: Body,
+}
+
+impl Call {
+    /// Refuses a model that the key may not call.
+    pub fn may_call(&self, model: &str) -> Result<(), Refusal> {
+        let mut globs = self.models.iter();
+        if self.models.is_empty() || globs.any(|glob| matches_glob(glob, model)) {
+            return Ok(());
+        }
+        let mut refusal = Refusal::new(
+            Reason::ModelNotAllowed,
+            format!(
+                "key `{}` may not call `{model}`; allowed: {}",
+                self.key,
+                self.models.join(", ")
+            ),
+        );
+        refusal.param = Some("model".to_owned());
+        Err(refusal)
+    }
 }
 
 /// The body of a call.
@@ -114,9 +162,24 @@ pub async fn receive(gateway: &Gateway, request: Request<Incoming>) -> Result<Ca
             ..
         } => return Err(turned(refusal, dialect)),
     };
-    let key = authenticate(gateway, &head.headers, at).map_err(|why| turned(why, dialect))?;
-    let session = name(&head.headers, &SESSION_HEADER).map_err(|why| turned(why, dialect))?;
-    let task = name(&head.headers, &TASK_HEADER).map_err(|why| turned(why, dialect))?;
+    let caller = match authenticate(gateway, &head.headers, at) {
+        Ok(caller) => caller,
+        Err(Denied::Shut(why)) => return Err(turned(why, dialect)),
+        Err(Denied::Unknown(why)) => {
+            return Err(turned(gateway.guesses.answer(why).await, dialect));
+        }
+    };
+    let named = named(&head.headers, caller.as_deref()).map_err(|why| turned(why, dialect))?;
+    let Named {
+        session,
+        task,
+        payers,
+    } = named;
+    let key = caller
+        .as_ref()
+        .map_or_else(|| ANONYMOUS.to_owned(), |key| key.id.clone());
+    let live = gateway.stops.enter(&id, &key, task.as_deref());
+    let live = live.map_err(|why| turned(why, dialect))?;
     let limits = gateway.setup.load().limits;
     let body = body::read(&endpoint, &head, incoming, &limits)
         .await
@@ -125,8 +188,11 @@ pub async fn receive(gateway: &Gateway, request: Request<Incoming>) -> Result<Ca
         id,
         at,
         key,
+        live: Arc::new(live),
+        models: caller.map(|key| key.models.clone()).unwrap_or_default(),
         session,
         task,
+        payers,
         endpoint,
         method: head.method,
         path: head.uri.path().to_owned(),
@@ -136,19 +202,53 @@ pub async fn receive(gateway: &Gateway, request: Request<Incoming>) -> Result<Ca
     })
 }
 
-/// The public id of the key that the request carries.
-fn authenticate(gateway: &Gateway, headers: &HeaderMap, now: Moment) -> Result<String, Refusal> {
+/// What a request says about who and what it belongs to.
+struct Named {
+    session: Option<String>,
+    task: Option<String>,
+    payers: Payers,
+}
+
+fn named(headers: &HeaderMap, key: Option<&KeyRecord>) -> Result<Named, Refusal> {
+    let mut payers = key.map(|key| key.payers.clone()).unwrap_or_default();
+    if let Some(user) = name(headers, &USER_HEADER)? {
+        payers.user = Some(user);
+    }
+    let tags = name(headers, &TAGS_HEADER)?.unwrap_or_default();
+    let tags = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty());
+    payers.tags.extend(tags.map(str::to_owned));
+    payers.tags.sort();
+    payers.tags.dedup();
+    if payers.tags.len() > TAGS_MAX {
+        let given = payers.tags.len();
+        return Err(Refusal::new(
+            Reason::BadRequest,
+            format!("{given} tags, with those of the key; at most {TAGS_MAX} are allowed"),
+        ));
+    }
+    Ok(Named {
+        session: name(headers, &SESSION_HEADER)?,
+        task: name(headers, &TASK_HEADER)?,
+        payers,
+    })
+}
+
+/// The key that the request carries; none where everyone may call.
+fn authenticate(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    now: Moment,
+) -> Result<Option<Arc<KeyRecord>>, Denied> {
     let secret = secret(headers);
     match gateway.setup.load().access {
-        Access::Open => Ok(ANONYMOUS.to_owned()),
+        Access::Open => Ok(None),
         Access::Keys => {
             let secret = secret.ok_or_else(|| {
-                Refusal::new(
-                    Reason::Unauthenticated,
-                    "no key was given; send `authorization: Bearer tw-…` or `x-api-key: tw-…`",
-                )
+                let message =
+                    "no key was given; send `authorization: Bearer tw-…` or `x-api-key: tw-…`";
+                Denied::Shut(Refusal::new(Reason::Unauthenticated, message))
             })?;
-            gateway.keyring.load().admit(&secret, now)
+            gateway.keyring.load().admit(&secret, now).map(Some)
         }
     }
 }
@@ -156,18 +256,19 @@ fn authenticate(gateway: &Gateway, headers: &HeaderMap, now: Moment) -> Result<S
 /// The secret in the first of the headers that carries one.
 fn secret(headers: &HeaderMap) -> Option<String> {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer = |value: &str| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme
-            .eq_ignore_ascii_case("bearer")
-            .then(|| token.trim().to_owned())
-    };
     let api_key = HeaderName::from_static("x-api-key");
     text(&KEY_HEADER)
         .map(str::to_owned)
-        .or_else(|| text(&header::AUTHORIZATION).and_then(bearer))
+        .or_else(|| bearer(headers).map(str::to_owned))
         .or_else(|| text(&api_key).map(str::to_owned))
         .filter(|secret| !secret.is_empty())
+}
+
+/// The secret of `authorization: Bearer …`.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, secret) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
 }
 
 /// A session's or task's name, if the header is there.

@@ -94,7 +94,9 @@ async fn fetch(
     };
     let request = send::request(Method::GET, upstream, path, query, headers, body)
         .ok_or_else(|| broken("has no usable address"))?;
-    let response = gateway.http.send(request, upstream, &setup.limits).await?;
+    let patience = setup.limits.first_byte_timeout;
+    let response = gateway.http.send(request, upstream, patience).await;
+    let response = response.map_err(|unanswered| unanswered.refusal)?;
     let status = response.status();
     let body = Limited::new(response.into_body(), LIST_BYTES_MAX);
     let bytes = body

@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: every reason has one status and one kind (the exhaustive `match` below).
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use policy::refusal::{Reason, Refusal};
 use wire::dialect::Dialect;
@@ -24,6 +24,9 @@ pub fn refuse(turned: &Turned) -> Response<ReplyBody> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Ok(id) = HeaderValue::from_str(&turned.id.0) {
         headers.insert(CALL_HEADER, id);
+    }
+    if let Some(seconds) = turned.refusal.retry_after_s {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if final_word == Retry::Pointless {
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
@@ -48,10 +51,15 @@ fn status(reason: Reason) -> (StatusCode, Retry) {
     match reason {
         Reason::BadRequest => (StatusCode::BAD_REQUEST, Retry::Pointless),
         Reason::Unauthenticated => (StatusCode::UNAUTHORIZED, Retry::Pointless),
-        Reason::UnknownRoute | Reason::UnknownModel => (StatusCode::NOT_FOUND, Retry::Pointless),
+        Reason::UnknownRoute | Reason::UnknownModel | Reason::NotFound => {
+            (StatusCode::NOT_FOUND, Retry::Pointless)
+        }
         Reason::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, Retry::Pointless),
         Reason::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Retry::Pointless),
         Reason::SlowClient => (StatusCode::REQUEST_TIMEOUT, Retry::Sensible),
+        Reason::ModelNotAllowed | Reason::Stopped => (StatusCode::FORBIDDEN, Retry::Pointless),
+        Reason::RateLimited => (StatusCode::TOO_MANY_REQUESTS, Retry::Sensible),
+        Reason::BudgetSpent => (StatusCode::TOO_MANY_REQUESTS, Retry::Pointless),
         Reason::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, Retry::Sensible),
         Reason::LedgerBehind | Reason::ShuttingDown => {
             (StatusCode::SERVICE_UNAVAILABLE, Retry::Sensible)
@@ -65,10 +73,15 @@ fn problem(refusal: &Refusal) -> Problem {
         Reason::BadRequest => (ProblemKind::InvalidRequest, "invalid_request"),
         Reason::Unauthenticated => (ProblemKind::Unauthenticated, "invalid_api_key"),
         Reason::UnknownRoute => (ProblemKind::NotFound, "unknown_route"),
+        Reason::NotFound => (ProblemKind::NotFound, "not_found"),
         Reason::MethodNotAllowed => (ProblemKind::InvalidRequest, "method_not_allowed"),
         Reason::UnknownModel => (ProblemKind::NotFound, "model_not_found"),
         Reason::BodyTooLarge => (ProblemKind::TooLarge, "request_too_large"),
         Reason::SlowClient => (ProblemKind::Timeout, "request_timeout"),
+        Reason::ModelNotAllowed => (ProblemKind::PermissionDenied, "model_not_allowed"),
+        Reason::RateLimited => (ProblemKind::RateLimited, "rate_limit_exceeded"),
+        Reason::BudgetSpent => (ProblemKind::RateLimited, "budget_exceeded"),
+        Reason::Stopped => (ProblemKind::PermissionDenied, "stopped"),
         Reason::UpstreamUnreachable => (ProblemKind::Upstream, "upstream_unreachable"),
         Reason::LedgerBehind => (ProblemKind::Overloaded, "ledger_behind"),
         Reason::ShuttingDown => (ProblemKind::Overloaded, "shutting_down"),

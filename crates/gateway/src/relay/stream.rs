@@ -3,6 +3,7 @@
 //! **Invariant**: the receipt is settled exactly once, at the end of the stream or when the client
 //! drops it; the terminal frame waits for the ledger (test `streams_settle_before_their_last_byte`).
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,14 +12,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
+use policy::dispatch::fault::Fault;
 use policy::ports::End;
 use policy::refusal::{Reason, Refusal};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use wire::dialect::Dialect;
 use wire::dialect::stream::{Ending, Pass, Stream, StreamEnd};
 use wire::usage::Usage;
 
+use crate::dispatch::peek::Beginning;
 use crate::relay::refuse;
 use crate::relay::reply::Broken;
 use crate::settle::receipt::{CLIENT_GONE, Outcome, Receipt, Reported};
@@ -42,11 +46,24 @@ pub enum Reading {
 /// A reply's body on its way through.
 #[derive(Debug)]
 pub struct Metered {
-    upstream: Incoming,
+    /// What was read before the client was told of the answer.
+    first: VecDeque<Bytes>,
+    /// The rest; none if the upstream has closed.
+    upstream: Option<Incoming>,
     reading: Option<Reading>,
     receipt: Option<Receipt>,
     silence: Silence,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
     state: State,
+}
+
+/// Why a stream goes no further.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    /// The upstream did so.
+    Upstream(Fault, &'static str),
+    /// An operator stopped the call.
+    Stopped,
 }
 
 #[derive(Debug)]
@@ -63,13 +80,26 @@ enum State {
 impl Metered {
     /// Relays `upstream` and settles `receipt`.
     pub fn new(upstream: Incoming, reading: Reading, receipt: Receipt, idle: Duration) -> Self {
+        let stopped = receipt.live().token().clone().cancelled_owned();
         Self {
-            upstream,
+            stopped: Box::pin(stopped),
+            first: VecDeque::new(),
+            upstream: Some(upstream),
             reading: Some(reading),
             receipt: Some(receipt),
             silence: Silence::new(idle),
             state: State::Flowing,
         }
+    }
+
+    /// With a beginning that was read already.
+    #[must_use]
+    pub fn after(mut self, beginning: Beginning) -> Self {
+        self.first = beginning.pieces;
+        if beginning.is_all {
+            self.upstream = None;
+        }
+        self
     }
 
     /// Whether nothing more will come.
@@ -108,14 +138,31 @@ impl Metered {
 
     /// Bytes to forward now; `None` when the state has moved on.
     fn poll_flowing(&mut self, context: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
+        if let Some(bytes) = self.first.pop_front() {
+            return Poll::Ready(Some(Frame::data(bytes)));
+        }
+        if self.has_said_all() {
+            self.finish(None);
+            return Poll::Ready(None);
+        }
         loop {
-            match Pin::new(&mut self.upstream).poll_frame(context) {
+            let Some(upstream) = &mut self.upstream else {
+                self.finish(None);
+                return Poll::Ready(None);
+            };
+            match Pin::new(upstream).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.silence.broken();
                     let Ok(bytes) = frame.into_data() else {
                         continue;
                     };
                     let onward = self.read(bytes);
+                    if self.is_torn() {
+                        self.upstream = None;
+                        let what = "sent an event that breaks off";
+                        self.finish(Some(Cut::Upstream(Fault::Unreadable, what)));
+                        return Poll::Ready(None);
+                    }
                     if self.has_said_all() {
                         // Some upstreams linger; the client need not.
                         self.finish(None);
@@ -126,7 +173,7 @@ impl Metered {
                     }
                 }
                 Poll::Ready(Some(Err(_))) => {
-                    self.finish(Some("broke off its answer"));
+                    self.finish(Some(Cut::Upstream(Fault::Cut, "broke off its answer")));
                     return Poll::Ready(None);
                 }
                 Poll::Ready(None) => {
@@ -134,8 +181,15 @@ impl Metered {
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
+                    if self.stopped.as_mut().poll(context).is_ready() {
+                        self.upstream = None;
+                        self.finish(Some(Cut::Stopped));
+                        return Poll::Ready(None);
+                    }
                     ready!(self.silence.poll_too_long(context));
-                    self.finish(Some("fell silent in the middle of its answer"));
+                    self.upstream = None;
+                    let what = "fell silent in the middle of its answer";
+                    self.finish(Some(Cut::Upstream(Fault::Stalled, what)));
                     return Poll::Ready(None);
                 }
             }
@@ -145,6 +199,11 @@ impl Metered {
     /// Whether the terminal event has come.
     fn has_said_all(&self) -> bool {
         matches!(&self.reading, Some(Reading::Dialect(_, stream)) if stream.is_over())
+    }
+
+    /// Whether a part of the answer was lost on its way.
+    fn is_torn(&self) -> bool {
+        matches!(&self.reading, Some(Reading::Dialect(_, stream)) if stream.is_torn())
     }
 
     /// What of these bytes goes on.
@@ -165,18 +224,18 @@ impl Metered {
     }
 
     /// The upstream has no more: settle, then release what was held.
-    fn finish(&mut self, fault: Option<&str>) {
+    fn finish(&mut self, cut: Option<Cut>) {
         let (Some(reading), Some(mut receipt)) = (self.reading.take(), self.receipt.take()) else {
             self.state = State::Over;
             return;
         };
         let (last, breaks) = match reading {
             Reading::Dialect(dialect, stream) => {
-                (last_words(*stream, dialect, fault, &mut receipt), false)
+                (last_words(*stream, dialect, cut, &mut receipt), false)
             }
             Reading::Watched(_) | Reading::Opaque | Reading::Free => {
-                pass_on(reading, fault, &mut receipt);
-                (Vec::new(), fault.is_some())
+                pass_on(reading, cut, &mut receipt);
+                (Vec::new(), cut.is_some())
             }
         };
         let wait = Wait::new(receipt.settlement());
@@ -193,7 +252,10 @@ const DRAINED_MAX: usize = 16;
 
 /// Reads what follows the terminal event, if it is there: a connection whose answer was read to its
 /// end can be used again.
-fn drain(upstream: &mut Incoming, context: &mut Context<'_>) {
+fn drain(upstream: &mut Option<Incoming>, context: &mut Context<'_>) {
+    let Some(upstream) = upstream else {
+        return;
+    };
     for _ in 0..DRAINED_MAX {
         let frame = Pin::new(&mut *upstream).poll_frame(context);
         if !matches!(frame, Poll::Ready(Some(Ok(_)))) {
@@ -203,11 +265,14 @@ fn drain(upstream: &mut Incoming, context: &mut Context<'_>) {
 }
 
 /// Settles a passed-through body, which has no last words of ours.
-fn pass_on(reading: Reading, fault: Option<&str>, receipt: &mut Receipt) {
-    let end = if fault.is_some() {
-        End::UpstreamBroke
-    } else {
-        End::Answered
+fn pass_on(reading: Reading, cut: Option<Cut>, receipt: &mut Receipt) {
+    let end = match cut {
+        None => End::Answered,
+        Some(Cut::Upstream(fault, _)) => {
+            receipt.breaks(fault);
+            End::UpstreamBroke
+        }
+        Some(Cut::Stopped) => End::Stopped,
     };
     receipt.settle(Outcome {
         end,
@@ -220,7 +285,7 @@ fn pass_on(reading: Reading, fault: Option<&str>, receipt: &mut Receipt) {
 fn last_words(
     stream: Stream,
     dialect: Dialect,
-    fault: Option<&str>,
+    cut: Option<Cut>,
     receipt: &mut Receipt,
 ) -> Vec<u8> {
     let StreamEnd {
@@ -230,21 +295,35 @@ fn last_words(
         seen_output_bytes,
         ..
     } = stream.finish();
-    let (end, mut last) = match (ending, fault) {
+    let (end, mut last) = match (ending, cut) {
+        // What was lost may be a part of the answer, and what followed it was not passed on; or the
+        // stop reason was given, but nobody knows what the fault took.
+        (_, Some(Cut::Upstream(Fault::Unreadable, _)))
+        | (Ending::NoTerminator, Some(Cut::Upstream(..))) => (End::UpstreamBroke, Vec::new()),
         // A fault behind the terminal frame is only silence: everything was there.
         (Ending::Whole, _) | (Ending::NoTerminator, None) => (End::Answered, held),
         (Ending::Error, _) => (End::UpstreamError, held),
+        (Ending::Truncated, Some(Cut::Stopped)) => (End::Stopped, held),
         (Ending::Truncated, _) => (End::UpstreamBroke, held),
-        // The stop reason was given, but nobody knows what the fault took.
-        (Ending::NoTerminator, Some(_)) => (End::UpstreamBroke, Vec::new()),
+        (Ending::NoTerminator, Some(Cut::Stopped)) => (End::Stopped, Vec::new()),
     };
-    if end == End::UpstreamBroke {
-        let what = fault.unwrap_or("ended its answer early");
-        let message = format!(
-            "provider `{}` {what}; what came so far is incomplete",
-            receipt.provider()
-        );
-        let refusal = Refusal::new(Reason::UpstreamUnreachable, message);
+    let told = match (end, cut) {
+        (End::Stopped, _) => Some(receipt.live().refusal()),
+        (End::UpstreamBroke, Some(Cut::Upstream(fault, what))) => {
+            receipt.breaks(fault);
+            Some(incomplete(receipt, what))
+        }
+        (End::UpstreamBroke, _) => {
+            receipt.breaks(Fault::Cut);
+            Some(incomplete(receipt, "ended its answer early"))
+        }
+        (End::UpstreamError, _) => {
+            receipt.breaks(Fault::Interrupted);
+            None
+        }
+        _ => None,
+    };
+    if let Some(refusal) = told {
         last.extend(refuse::event(&refusal, dialect, receipt.id()));
     }
     receipt.settle(Outcome {
@@ -255,8 +334,16 @@ fn last_words(
     last
 }
 
+fn incomplete(receipt: &Receipt, what: &str) -> Refusal {
+    let message = format!(
+        "provider `{}` {what}; what came so far is incomplete",
+        receipt.provider()
+    );
+    Refusal::new(Reason::UpstreamUnreachable, message)
+}
+
 /// What is known of the usage of a body that goes no further.
-fn reported(reading: Reading) -> Reported {
+pub fn reported(reading: Reading) -> Reported {
     match reading {
         Reading::Dialect(_, stream) => {
             let end = stream.finish();

@@ -2,17 +2,22 @@
 //!
 //! **Invariant**: the client receives the upstream's bytes unchanged (transcripts `answers`).
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use policy::dispatch::fault::Fault;
 use policy::ports::End;
 use policy::refusal::{Reason, Refusal};
 use wire::dialect::Dialect;
 use wire::dialect::stream::UsageDisplay;
 
 use crate::dispatch::headers;
+use crate::dispatch::peek::Beginning;
 use crate::relay::reply::ReplyBody;
 use crate::relay::stream::{Metered, Reading, Wait};
 use crate::settle::receipt::{Outcome, Receipt, Reported};
@@ -29,6 +34,9 @@ pub const COST_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-cost-us
 
 /// What the levers saved on it, in USD; negative where they lost.
 pub const SAVED_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-saved-usd");
+
+/// A limit that this call has brought near its amount, or past it where it only observes.
+pub const BUDGET_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-budget");
 
 /// How an answer is metered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,32 +57,16 @@ pub async fn relay(
     limits: &Limits,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let (head, body) = upstream.into_parts();
-    let mut reply_headers = headers::answer(&head.headers);
-    insert(&mut reply_headers, &CALL_HEADER, receipt.id());
-    insert(&mut reply_headers, &TARGET_HEADER, &receipt.target());
-    let event_stream = is(&head.headers, "text/event-stream");
-    let json = is(&head.headers, "json");
-    if head.status.is_success() && (event_stream || !json) {
-        let reading = match meter {
-            Meter::Dialect(dialect, usage) if event_stream => {
-                Reading::Dialect(dialect, Box::new(dialect.stream(usage)))
-            }
-            Meter::Watched(dialect) if event_stream => {
-                Reading::Watched(Box::new(dialect.stream(UsageDisplay::Shown)))
-            }
-            Meter::Dialect(..) | Meter::Watched(_) => Reading::Opaque,
-            Meter::Free => Reading::Free,
-        };
-        let metered = Metered::new(body, reading, receipt, limits.idle_timeout);
-        return Ok(reply(
-            head.status,
-            reply_headers,
-            ReplyBody::Stream(Box::new(metered)),
-        ));
+    if head.status.is_success() && !is_whole(&head) {
+        let beginning = Beginning::default();
+        let reading = reading(&head, meter);
+        let idle = limits.idle_timeout;
+        return Ok(flowing(&head, beginning, body, reading, receipt, idle));
     }
-    let bytes = match collect(body, limits).await {
-        Ok(bytes) => bytes,
-        Err(what) => {
+    match collect(body, limits).await {
+        Ok(bytes) => Ok(whole(&head, bytes, meter, receipt).await),
+        Err(unread) => {
+            receipt.breaks(unread.fault());
             let reported = Reported::Seen { output_bytes: 0 };
             let status = StatusCode::BAD_GATEWAY.as_u16();
             receipt.settle(Outcome {
@@ -82,16 +74,88 @@ pub async fn relay(
                 status,
                 reported,
             });
-            let message = format!("provider `{}` {what}; try again", receipt.provider());
-            return Err(Refusal::new(Reason::UpstreamUnreachable, message));
+            Err(broken(receipt.provider(), unread.what()))
         }
-    };
+    }
+}
+
+/// An answer that did not come whole.
+pub fn broken(provider: &str, what: &str) -> Refusal {
+    let message = format!("provider `{provider}` {what}; try again");
+    Refusal::new(Reason::UpstreamUnreachable, message)
+}
+
+/// Whether an answer is read whole before it goes on: JSON that is no stream of events.
+pub fn is_whole(head: &Parts) -> bool {
+    is(&head.headers, "json") && !is_event_stream(head)
+}
+
+/// Whether an answer is a stream of events.
+pub fn is_event_stream(head: &Parts) -> bool {
+    is(&head.headers, "text/event-stream")
+}
+
+/// How an answer that flows is read.
+pub fn reading(head: &Parts, meter: Meter) -> Reading {
+    match meter {
+        Meter::Dialect(dialect, usage) if is_event_stream(head) => {
+            Reading::Dialect(dialect, Box::new(dialect.stream(usage)))
+        }
+        Meter::Watched(dialect) if is_event_stream(head) => {
+            Reading::Watched(Box::new(dialect.stream(UsageDisplay::Shown)))
+        }
+        Meter::Dialect(..) | Meter::Watched(_) => Reading::Opaque,
+        Meter::Free => Reading::Free,
+    }
+}
+
+/// The reply that passes an answer on as it comes.
+pub fn flowing(
+    head: &Parts,
+    beginning: Beginning,
+    body: Incoming,
+    reading: Reading,
+    receipt: Receipt,
+    idle: Duration,
+) -> Response<ReplyBody> {
+    let mut headers = named(head, &receipt);
+    tell_budgets(&mut headers, &receipt);
+    let metered = Metered::new(body, reading, receipt, idle).after(beginning);
+    reply(head.status, headers, ReplyBody::Stream(Box::new(metered)))
+}
+
+/// Settles an answer that is there, and replies with it.
+pub async fn whole(
+    head: &Parts,
+    bytes: Bytes,
+    meter: Meter,
+    mut receipt: Receipt,
+) -> Response<ReplyBody> {
+    let mut headers = named(head, &receipt);
     receipt.settle(outcome(head.status, &bytes, meter));
     Wait::new(receipt.settlement()).await;
-    insert(&mut reply_headers, &COST_HEADER, &receipt.cost_text());
-    insert(&mut reply_headers, &SAVED_HEADER, &receipt.saved_text());
-    reply_headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    Ok(reply(head.status, reply_headers, ReplyBody::whole(bytes)))
+    tell_budgets(&mut headers, &receipt);
+    insert(&mut headers, &COST_HEADER, &receipt.cost_text());
+    insert(&mut headers, &SAVED_HEADER, &receipt.saved_text());
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    reply(head.status, headers, ReplyBody::whole(bytes))
+}
+
+/// The upstream's headers, and ours that name the call.
+fn named(head: &Parts, receipt: &Receipt) -> HeaderMap {
+    let mut headers = headers::answer(&head.headers);
+    insert(&mut headers, &CALL_HEADER, receipt.id());
+    insert(&mut headers, &TARGET_HEADER, &receipt.target());
+    headers
+}
+
+/// One header for each limit that has something to say; those of a whole answer know its cost.
+fn tell_budgets(headers: &mut HeaderMap, receipt: &Receipt) {
+    for notice in receipt.notices() {
+        if let Ok(value) = HeaderValue::from_str(&notice) {
+            headers.append(BUDGET_HEADER, value);
+        }
+    }
 }
 
 /// What a whole answer says of its usage and its end.
@@ -119,20 +183,51 @@ fn outcome(status: StatusCode, bytes: &[u8], meter: Meter) -> Outcome {
     }
 }
 
+/// Why an answer was not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It fell silent.
+    Silent,
+    /// It broke off.
+    Cut,
+    /// It is larger than [`ANSWER_BYTES_MAX`].
+    TooLarge,
+}
+
+impl Unread {
+    /// What went wrong with the leg.
+    pub const fn fault(self) -> Fault {
+        match self {
+            Self::Silent => Fault::Stalled,
+            Self::Cut => Fault::Cut,
+            Self::TooLarge => Fault::Unreadable,
+        }
+    }
+
+    /// What the provider did.
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::Silent => "fell silent in the middle of its answer",
+            Self::Cut => "broke off its answer",
+            Self::TooLarge => "sent an answer larger than 64 MiB",
+        }
+    }
+}
+
 /// Reads an answer to its end, in bounds of size and silence.
-async fn collect(mut body: Incoming, limits: &Limits) -> Result<Bytes, &'static str> {
+pub async fn collect(mut body: Incoming, limits: &Limits) -> Result<Bytes, Unread> {
     let mut whole = BytesMut::new();
     loop {
         let frame = tokio::time::timeout(limits.idle_timeout, body.frame()).await;
-        match frame.map_err(|_| "fell silent in the middle of its answer")? {
+        match frame.map_err(|_| Unread::Silent)? {
             None => return Ok(whole.freeze()),
-            Some(Err(_)) => return Err("broke off its answer"),
+            Some(Err(_)) => return Err(Unread::Cut),
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else {
                     continue;
                 };
                 if whole.len() + data.len() > ANSWER_BYTES_MAX {
-                    return Err("sent an answer larger than 64 MiB");
+                    return Err(Unread::TooLarge);
                 }
                 whole.extend_from_slice(&data);
             }

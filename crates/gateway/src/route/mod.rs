@@ -1,15 +1,21 @@
-//! Route: which target serves a call.
+//! Route: which targets may serve a call, in which order.
 //!
-//! **Invariant**: a call goes to a configured upstream that speaks the client's dialect, or to none
+//! **Invariant**: a call goes to configured upstreams that speak the client's dialect, or to none
 //! at all (test `models_find_their_upstream`).
 
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use policy::dispatch::fault;
+use policy::dispatch::lineup::{Candidate, Card, Lineup};
 use policy::refusal::{Reason, Refusal};
 use wire::dialect::Dialect;
 use wire::provider::matches_glob;
 
-use crate::setup::{Setup, Target, Upstream};
+use crate::dispatch::health::Healths;
+use crate::setup::{Credential, Setup, Target, Upstream};
 
-/// Where a call goes.
+/// Where a leg goes.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The upstream.
@@ -18,14 +24,34 @@ pub struct Plan {
     pub model: String,
 }
 
-/// Finds the target of `model`: an alias, `provider/model`, a provider that lists it, or one that
-/// takes any.
+/// Where a call may go.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The targets, in the order of the lineup's candidates; at least one.
+    pub plans: Vec<Plan>,
+    /// Who is asked when.
+    pub lineup: Arc<Lineup>,
+}
+
+impl Route {
+    /// The target that is asked first if all is well.
+    pub fn first(&self) -> Option<&Plan> {
+        self.plans.first()
+    }
+}
+
+/// Finds the targets of `model`: a name of the configuration, `provider/model`, a provider that
+/// lists it, or one that takes any.
 pub fn route(
     setup: &Setup,
+    healths: &Healths,
     model: &str,
     dialect: Dialect,
     pinned: Option<&str>,
-) -> Result<Plan, Refusal> {
+) -> Result<Route, Refusal> {
+    if let Some(ranks) = setup.routes.get(model).filter(|_| pinned.is_none()) {
+        return configured(setup, healths, model, dialect, ranks);
+    }
     let target = find(setup, model, dialect, pinned).ok_or_else(|| unknown(setup, model))?;
     let upstream = setup
         .upstream(&target.provider)
@@ -33,9 +59,80 @@ pub fn route(
     if upstream.dialect != dialect {
         return Err(wrong_dialect(upstream, model, dialect));
     }
-    Ok(Plan {
+    let plan = Plan {
         upstream: upstream.clone(),
         model: target.model,
+    };
+    let place = healths.place(&upstream.id);
+    let candidates = vec![candidate(setup, &plan, place, 0)];
+    lined_up(setup, model, candidates, vec![plan])
+}
+
+/// The targets that the configuration names for a model, those of another dialect left out.
+fn configured(
+    setup: &Setup,
+    healths: &Healths,
+    model: &str,
+    dialect: Dialect,
+    ranks: &[Vec<Target>],
+) -> Result<Route, Refusal> {
+    let (mut candidates, mut plans) = (Vec::new(), Vec::new());
+    let mut other = None;
+    for (rank, targets) in (0..).zip(ranks) {
+        for target in targets {
+            let upstream = setup
+                .upstream(&target.provider)
+                .ok_or_else(|| unknown(setup, model))?;
+            if upstream.dialect != dialect {
+                other = other.or(Some(upstream));
+                continue;
+            }
+            let plan = Plan {
+                upstream: upstream.clone(),
+                model: target.model.clone(),
+            };
+            let place = healths.place(&format!("{}/{}", target.provider, target.model));
+            candidates.push(candidate(setup, &plan, place, rank));
+            plans.push(plan);
+        }
+    }
+    match other {
+        Some(other) if plans.is_empty() => Err(wrong_dialect(other, model, dialect)),
+        _ => lined_up(setup, model, candidates, plans),
+    }
+}
+
+fn candidate(setup: &Setup, plan: &Plan, place: usize, rank: u16) -> Candidate {
+    let Plan { upstream, model } = plan;
+    let credential = match upstream.credential {
+        Credential::FromClient => fault::Credential::Clients,
+        Credential::Configured(_) | Credential::Nothing => fault::Credential::Ours,
+    };
+    Candidate {
+        target: place,
+        rank,
+        weight: NonZeroU16::MIN,
+        card: Card::of(
+            &setup.prices,
+            &upstream.prices,
+            model,
+            upstream.dialect,
+            credential,
+        ),
+    }
+}
+
+fn lined_up(
+    setup: &Setup,
+    model: &str,
+    candidates: Vec<Candidate>,
+    plans: Vec<Plan>,
+) -> Result<Route, Refusal> {
+    // A setup has checked the number of targets, so that this fails only for none at all.
+    let lineup = Lineup::new(candidates).map_err(|_| unknown(setup, model))?;
+    Ok(Route {
+        plans,
+        lineup: Arc::new(lineup),
     })
 }
 
@@ -46,9 +143,6 @@ fn find(setup: &Setup, model: &str, dialect: Dialect, pinned: Option<&str>) -> O
     };
     if let Some(provider) = pinned {
         return Some(at(provider, model));
-    }
-    if let Some(target) = setup.aliases.get(model) {
-        return Some(target.clone());
     }
     let prefixed = model
         .split_once('/')
@@ -128,7 +222,13 @@ mod tests {
             provider: "openai".into(),
             model: "gpt-5.4-mini".into(),
         };
-        setup.aliases.insert("fast".into(), fast);
+        let deep = Target {
+            provider: "anthropic".into(),
+            model: "claude-y".into(),
+        };
+        setup
+            .routes
+            .insert("fast".into(), vec![vec![fast], vec![deep]]);
         setup
     }
 
@@ -138,6 +238,7 @@ mod tests {
         for (model, dialect, pinned, expect) in [
             ("gpt-5.4", openai, None, "openai gpt-5.4"),
             ("fast", openai, None, "openai gpt-5.4-mini"),
+            ("fast", anthropic, None, "anthropic claude-y"),
             ("qwen-9", openai, None, "local qwen-9"),
             ("claude-x", anthropic, None, "anthropic claude-x"),
             ("claude-x", openai, None, "reseller claude-x"),
@@ -157,8 +258,12 @@ mod tests {
                 "send it to `/v1/messages`",
             ),
         ] {
-            let found = match route(&setup(), model, dialect, pinned) {
-                Ok(plan) => format!("{} {}", plan.upstream.id, plan.model),
+            let healths = Healths::default();
+            let found = match route(&setup(), &healths, model, dialect, pinned) {
+                Ok(route) => {
+                    let plan = route.first().expect("a target");
+                    format!("{} {}", plan.upstream.id, plan.model)
+                }
                 Err(refusal) => refusal.message,
             };
             assert!(found.contains(expect), "{model}: {found}");
@@ -169,7 +274,9 @@ mod tests {
     fn a_model_that_nobody_serves_is_refused() {
         let mut setup = setup();
         setup.upstreams.remove(0);
-        let refusal = route(&setup, "qwen-9", Dialect::OpenAiChat, None).expect_err("nobody");
+        let healths = Healths::default();
+        let refusal = route(&setup, &healths, "qwen-9", Dialect::OpenAiChat, None);
+        let refusal = refusal.expect_err("nobody");
         assert_eq!(refusal.param.as_deref(), Some("model"));
         assert!(
             refusal.message.contains("openai, anthropic, reseller"),

@@ -3,4 +3,5 @@
 //! **Invariant**: a receipt that is dropped has been settled (property
 //! `every_exit_settles_exactly_once`).
 
+pub mod faults;
 pub mod receipt;

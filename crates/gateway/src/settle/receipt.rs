@@ -6,20 +6,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use policy::admit::book::hold::{HoldId, Need};
+use policy::admit::tally::Notice;
+use policy::dispatch::fault::{Charge, Credential, Fault};
+use policy::dispatch::retry::Visible;
 use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::ports::{CallOpened, CallSettled, End, Leg, Lever};
+use policy::ports::{CallOpened, CallSettled, End, Held, Leg, Lever};
+use policy::refusal::Refusal;
 use tokio::sync::oneshot;
 use wire::usage::{Tokens, Usage};
 
 use crate::Gateway;
+use crate::admit::stops::Live;
+use crate::admit::told::told;
 use crate::dispatch::shape::Ticket;
+use crate::dispatch::turn::Turn;
 use crate::receive::Call;
 use crate::route::Plan;
+use crate::settle::faults::{Faults, whose};
 use crate::setup::Setup;
 
 /// 499: what proxies write down for a client that went away before its answer was over.
 pub const CLIENT_GONE: u16 = 499;
+
+/// 403: what the client of a stopped call gets.
+pub const STOPPED: u16 = 403;
 
 /// 4 bytes a token: the estimate of output whose usage was never reported. Within a third of the
 /// truth for text and code in most languages; such rows are marked as estimated.
@@ -29,9 +41,14 @@ const BYTES_PER_TOKEN: u64 = 4;
 #[derive(Debug)]
 pub struct Opening {
     row: CallOpened,
+    credential: Credential,
     prices: String,
     model: String,
     ticket: Option<Ticket>,
+    turn: Option<Turn>,
+    hold: Option<HoldId>,
+    notices: Vec<String>,
+    live: Arc<Live>,
 }
 
 impl Opening {
@@ -47,14 +64,28 @@ impl Opening {
             model: asked.to_owned(),
             provider: plan.upstream.id.clone(),
             input_estimate: Tokens(body_bytes as u64 / BYTES_PER_TOKEN),
+            payers: call.payers.clone(),
+            held: None,
         };
-        let prices = plan.upstream.prices.clone();
         Self {
             row,
-            prices,
+            credential: whose(plan),
+            prices: plan.upstream.prices.clone(),
             model: plan.model.clone(),
             ticket: None,
+            turn: None,
+            hold: None,
+            notices: Vec::new(),
+            live: Arc::clone(&call.live),
         }
+    }
+
+    /// On behalf of this user, unless the key or a header names one.
+    #[must_use]
+    pub fn of_user(mut self, user: Option<&str>) -> Self {
+        let payers = &mut self.row.payers;
+        payers.user = payers.user.take().or_else(|| user.map(str::to_owned));
+        self
     }
 
     /// With what the cache lever knows of it.
@@ -66,6 +97,27 @@ impl Opening {
         }
         self.ticket = ticket;
         self
+    }
+
+    /// With the leg that it begins on.
+    #[must_use]
+    pub fn on(mut self, turn: Turn) -> Self {
+        self.turn = Some(turn);
+        self
+    }
+
+    /// With what is held for it.
+    #[must_use]
+    pub fn holding(mut self, hold: HoldId, held: Held, notices: &[Notice]) -> Self {
+        self.hold = Some(hold);
+        self.notices = notices.iter().map(told).collect();
+        self.row.held = Some(held);
+        self
+    }
+
+    /// The row as it will be written.
+    pub fn row(&self) -> &CallOpened {
+        &self.row
     }
 }
 
@@ -109,10 +161,26 @@ pub struct Receipt {
     gateway: Arc<Gateway>,
     setup: Arc<Setup>,
     row: CallOpened,
+    /// The provider of the leg under way.
+    provider: String,
     prices: String,
     model: String,
     ticket: Option<Ticket>,
     leg: LegClock,
+    /// The legs that are over.
+    legs: Vec<Leg>,
+    /// Why they failed.
+    faults: Faults,
+    /// Why the leg under way goes no further.
+    broke: Option<Fault>,
+    /// Whose credential the leg under way carries.
+    credential: Credential,
+    turn: Option<Turn>,
+    hold: Option<HoldId>,
+    notices: Vec<String>,
+    live: Arc<Live>,
+    /// What the leg under way has said of its usage, if its client left before it was relayed.
+    so_far: Option<Reported>,
     settled: Option<Settled>,
 }
 
@@ -144,22 +212,110 @@ impl Receipt {
     pub fn open(gateway: &Arc<Gateway>, setup: &Arc<Setup>, opening: Opening) -> Self {
         let Opening {
             row,
+            credential,
             prices,
             model,
             ticket,
+            turn,
+            hold,
+            notices,
+            live,
         } = opening;
         gateway.ledger.open(row.clone());
         gateway.metrics.opened();
         Self {
             gateway: Arc::clone(gateway),
             setup: Arc::clone(setup),
+            provider: row.provider.clone(),
             row,
             prices,
             model,
             ticket,
             leg: LegClock::default(),
+            legs: Vec::new(),
+            faults: Faults::default(),
+            broke: None,
+            credential,
+            turn,
+            hold,
+            notices,
+            live,
+            so_far: None,
             settled: None,
         }
+    }
+
+    /// Goes on with another leg; the one before is over. `Err` if its money cannot be held.
+    pub fn next_leg(
+        &mut self,
+        plan: &Plan,
+        ticket: Option<Ticket>,
+        need: Option<&Need>,
+    ) -> Result<(), Refusal> {
+        if let (Some(hold), Some(need)) = (self.hold, need) {
+            let now = self.gateway.clock.now();
+            if let Err(refusal) = self.gateway.accounts.raise(hold, need, now) {
+                // Nothing was sent, so that nothing is learnt: of the target as of its cache.
+                self.turn = None;
+                drop(ticket.map(|ticket| ticket.settle(None, End::Refused)));
+                return Err(refusal);
+            }
+        }
+        self.provider.clone_from(&plan.upstream.id);
+        self.prices.clone_from(&plan.upstream.prices);
+        self.model.clone_from(&plan.model);
+        self.credential = whose(plan);
+        self.ticket = ticket;
+        self.leg = LegClock::default();
+        Ok(())
+    }
+
+    /// The leg under way failed, and is booked with what it may have cost.
+    pub fn leg_failed(&mut self, fault: Fault, end: End, so_far: Option<Reported>) {
+        let reported = match fault.charge() {
+            Charge::Nothing => Reported::Nothing,
+            Charge::Unseen => Reported::Seen { output_bytes: 0 },
+            Charge::SoFar => so_far.unwrap_or(Reported::Seen { output_bytes: 0 }),
+        };
+        self.note(fault);
+        self.close_leg(end, reported);
+    }
+
+    /// The leg under way breaks off although its answer has begun.
+    pub fn breaks(&mut self, fault: Fault) {
+        self.note(fault);
+        self.broke = Some(fault);
+    }
+
+    fn note(&mut self, fault: Fault) {
+        self.gateway.metrics.leg_failed(&self.provider, fault);
+        let target = self.target();
+        self.faults.add(target, fault, self.credential);
+    }
+
+    /// What the leg under way has said of its usage, should the client leave now.
+    pub fn saw(&mut self, reported: Reported) {
+        self.so_far = Some(reported);
+    }
+
+    /// The turn of the call, while it has one.
+    pub fn turn(&mut self) -> Option<&mut Turn> {
+        self.turn.as_mut()
+    }
+
+    /// The call's place among those under way.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// What there is to say about budgets, as they stand now.
+    pub fn notices(&self) -> Vec<String> {
+        let mut notices = self.notices.clone();
+        if self.row.held.is_some() {
+            let now = self.gateway.clock.now();
+            notices.extend(self.gateway.accounts.standing(&self.row, now));
+        }
+        notices
     }
 
     /// The call's id.
@@ -167,14 +323,14 @@ impl Receipt {
         &self.row.call.0
     }
 
-    /// The target's provider.
+    /// The provider of the leg under way.
     pub fn provider(&self) -> &str {
-        &self.row.provider
+        &self.provider
     }
 
     /// The target, as headers name it.
     pub fn target(&self) -> String {
-        format!("{}/{}", self.row.provider, self.model)
+        format!("{}/{}", self.provider, self.model)
     }
 
     /// The status of the upstream's answer; 200 before there is one.
@@ -198,6 +354,15 @@ impl Receipt {
         }
     }
 
+    /// The answer itself begins: the target is well, and this is how long it took.
+    pub fn begun(&mut self) {
+        let now = self.gateway.clock.now();
+        let sent_at = self.leg.sent_at.unwrap_or(now);
+        if let Some(turn) = &mut self.turn {
+            turn.begun(now.since(sent_at));
+        }
+    }
+
     /// Settles; a second call does nothing.
     pub fn settle(&mut self, outcome: Outcome) {
         if self.settled.is_some() {
@@ -208,7 +373,51 @@ impl Receipt {
             status,
             reported,
         } = outcome;
+        self.end_turn(end);
         let now = self.gateway.clock.now();
+        let earlier = self.legs.len();
+        let (untouched_last, notes) = self.close_leg(end, reported);
+        let cost = sum(self.legs.iter().map(|leg| leg.cost));
+        let untouched_last = (self.legs.len() > earlier).then_some(untouched_last);
+        let earlier = self.legs.iter().take(earlier).map(|leg| leg.cost);
+        let untouched = sum(earlier.chain(untouched_last));
+        let saved = untouched
+            .zip(cost)
+            .map_or(PicoUsd::ZERO, |(untouched, cost)| untouched - cost);
+        let let_go = self.let_go(cost, now);
+        let row = CallSettled {
+            call: self.row.call.clone(),
+            at: now,
+            end,
+            status,
+            legs: std::mem::take(&mut self.legs),
+            cost,
+            untouched,
+            savings: BTreeMap::from([(Lever::Cache, saved)]),
+            prices: self.setup.prices.version().to_owned(),
+            notes: self.faults.beside(notes),
+        };
+        self.log(&row, saved);
+        self.gateway
+            .metrics
+            .settled(&self.provider, end, cost, saved);
+        let (commit, committed) = oneshot::channel();
+        let acknowledge = Box::new(move || {
+            let_go();
+            // An error means that the client is gone, and nobody waits.
+            commit.send(()).unwrap_or_default();
+        });
+        self.gateway.ledger.settle(row, acknowledge);
+        self.settled = Some(Settled {
+            committed: Some(committed),
+            cost,
+            saved,
+        });
+    }
+
+    /// Books the leg under way, if it was sent. Gives what it would have cost untouched, and the
+    /// lever's notes.
+    fn close_leg(&mut self, end: End, reported: Reported) -> (Option<PicoUsd>, String) {
         let estimated = match &reported {
             Reported::SoFar { .. } | Reported::Seen { .. } | Reported::Unreadable => true,
             Reported::Usage(_) | Reported::Nothing => false,
@@ -221,48 +430,61 @@ impl Receipt {
             .map(|ticket| ticket.settle(usage.as_ref(), end));
         let (untouched_usage, notes) = account.unwrap_or_else(|| (None, "{}".to_owned()));
         let untouched = untouched_usage.map_or(cost, |usage| self.cost(&usage));
-        let saved = untouched
-            .zip(cost)
-            .map_or(PicoUsd::ZERO, |(untouched, cost)| untouched - cost);
-        let leg = self.leg.sent_at.map(|sent_at| Leg {
-            provider: self.row.provider.clone(),
+        let Some(sent_at) = self.leg.sent_at.take() else {
+            return (untouched, notes);
+        };
+        self.legs.push(Leg {
+            provider: self.provider.clone(),
             model: self.model.clone(),
             sent_at,
             first_byte_at: self.leg.first_byte_at,
-            ended_at: now,
+            ended_at: self.gateway.clock.now(),
             status: self.leg.status,
             end,
             usage: usage.unwrap_or_default(),
             estimated,
             cost,
         });
-        let row = CallSettled {
-            call: self.row.call.clone(),
-            at: now,
-            end,
-            status,
-            legs: leg.into_iter().collect(),
-            cost,
-            untouched,
-            savings: BTreeMap::from([(Lever::Cache, saved)]),
-            prices: self.setup.prices.version().to_owned(),
-            notes,
+        (untouched, notes)
+    }
+
+    /// Gives the leg back with what became of it.
+    fn end_turn(&mut self, end: End) {
+        let Some(mut turn) = self.turn.take() else {
+            return;
         };
-        self.log(&row, saved);
-        self.gateway
-            .metrics
-            .settled(&self.row.provider, end, cost, saved);
-        let (commit, committed) = oneshot::channel();
-        let acknowledge = Box::new(move || {
-            // An error means that the client is gone, and nobody waits.
-            commit.send(()).unwrap_or_default();
-        });
-        self.gateway.ledger.settle(row, acknowledge);
-        self.settled = Some(Settled {
-            committed: Some(committed),
-            cost,
-            saved,
-        });
+        match end {
+            End::Answered => turn.finished(),
+            End::UpstreamBroke => _ = turn.failed(self.broke.unwrap_or(Fault::Cut), Visible::More),
+            End::UpstreamError => {
+                _ = turn.failed(self.broke.unwrap_or(Fault::Interrupted), Visible::More);
+            }
+            // Nothing is learnt: the turn gives its leg back when it is dropped.
+            End::ClientGone | End::Refused | End::Stopped | End::Recovered => {}
+        }
+    }
+
+    /// Replaces what was held by what the legs used: to be done when the settled row is safe, for
+    /// money that is free again before could be held by another call, and both found open after a
+    /// crash.
+    fn let_go(&mut self, cost: Option<PicoUsd>, now: Moment) -> impl FnOnce() + Send + 'static {
+        let used = |leg: &Leg| leg.usage.input() + leg.usage.output;
+        self.legs
+            .iter()
+            .for_each(|leg| self.gateway.accounts.saw(leg));
+        let tokens = self.legs.iter().map(used);
+        let tokens = tokens.fold(Tokens(0), |sum, more| sum + more);
+        let (gateway, hold) = (Arc::clone(&self.gateway), self.hold.take());
+        let (call, was_sent) = (self.row.call.clone(), !self.legs.is_empty());
+        move || match hold {
+            None => {}
+            Some(hold) if !was_sent => gateway.accounts.release(hold, now),
+            Some(hold) => {
+                for notice in gateway.accounts.settle(hold, cost, tokens, now) {
+                    tracing::warn!(call = call.0, notice = told(&notice), "budget");
+                }
+            }
+        }
     }
 
     /// Completes when the settled row is safe; `None` before settling or when taken already.
@@ -329,7 +551,7 @@ impl Receipt {
 
     /// One wide event per call.
     fn log(&self, row: &CallSettled, saved: PicoUsd) {
-        let usage = row.legs.first().map(|leg| &leg.usage);
+        let usage = row.legs.last().map(|leg| &leg.usage);
         tracing::info!(
             call = self.row.call.0,
             key = self.row.key,
@@ -353,11 +575,22 @@ impl Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        let reported = Reported::Seen { output_bytes: 0 };
+        let unseen = Reported::Seen { output_bytes: 0 };
+        let reported = self.so_far.take().unwrap_or(unseen);
+        let (end, status) = if self.live.token().is_cancelled() {
+            (End::Stopped, STOPPED)
+        } else {
+            (End::ClientGone, CLIENT_GONE)
+        };
         self.settle(Outcome {
-            end: End::ClientGone,
-            status: CLIENT_GONE,
+            end,
+            status,
             reported,
         });
     }
+}
+
+/// The sum; unknown if a part is.
+fn sum(parts: impl Iterator<Item = Option<PicoUsd>>) -> Option<PicoUsd> {
+    parts.sum()
 }

@@ -5,12 +5,26 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
 #![expect(clippy::print_stdout, reason = "tables of what was refused")]
 
+mod admin;
+mod admin_any;
+mod admin_logs;
+mod admin_mistakes;
+mod admin_shelf;
 mod bad_input;
+mod budgets;
+mod budgets_bounds;
+mod budgets_faults;
+mod budgets_told;
 mod cache;
 mod exits;
 mod keys;
+mod misbehaviour;
+mod misbehaviour_exits;
+mod misbehaviour_faults;
+mod misbehaviour_world;
 mod settling;
 mod stage;
 mod stop;
+mod stops;
 mod transcripts;
 mod untouched;

@@ -12,14 +12,15 @@ use gateway::clock::Clock;
 use gateway::dispatch::headers::secret;
 use gateway::receive::keyring::Keyring;
 use gateway::setup::{
-    Access, AskUsage, Credential, LeverMode, Limits, Setup, Target, Upstream as Configured,
+    Access, AskUsage, Budgets, Credential, LeverMode, Limits, Setup, Target, Upstream as Configured,
 };
 use gateway::{Gateway, server};
+use policy::dispatch::{breaker, retry};
 use policy::key;
 use policy::moment::Moment;
 use policy::ports::read::StoredCall;
 use policy::ports::{
-    Acknowledge, CallId, CallOpened, CallSettled, KeyRecord, Ledger, LedgerHealth,
+    Acknowledge, CallId, CallOpened, CallSettled, KeyRecord, Ledger, LedgerHealth, Payers,
 };
 use policy::prices::PriceBook;
 use tokio::net::TcpListener;
@@ -57,6 +58,10 @@ impl Default for Hands {
 }
 
 impl Hands {
+    pub(crate) fn reading(&self) -> Moment {
+        self.now()
+    }
+
     pub(crate) fn turn(&self, millis: u64) {
         self.0.fetch_add(millis, Ordering::SeqCst);
     }
@@ -83,7 +88,11 @@ pub(crate) struct Books {
     written: watch::Sender<Written>,
     /// Acknowledgements kept back; `None` while they are given at once.
     held: Mutex<Option<Vec<Acknowledge>>>,
+    /// Looks at every opening, right after its money was held.
+    looks: Mutex<Option<Look>>,
 }
+
+type Look = Box<dyn FnMut(&CallOpened) + Send>;
 
 /// Calls in the order in which they were opened, and where each stands.
 #[derive(Default)]
@@ -104,6 +113,11 @@ impl Books {
         held.into_iter()
             .flatten()
             .for_each(|acknowledge| acknowledge());
+    }
+
+    /// Lets somebody look at every opening from now on.
+    pub(crate) fn look(&self, look: impl FnMut(&CallOpened) + Send + 'static) {
+        *lock(&self.looks) = Some(Box::new(look));
     }
 
     /// Waits until the counts are as wanted.
@@ -132,6 +146,9 @@ impl Books {
 
 impl Ledger for Books {
     fn open(&self, opened: CallOpened) {
+        if let Some(look) = &mut *lock(&self.looks) {
+            look(&opened);
+        }
         let mut rows = lock(&self.rows);
         let place = rows.calls.len();
         let known = rows.places.insert(opened.call.clone(), place);
@@ -226,6 +243,9 @@ fn keyring() -> Keyring {
         created_at: Moment(0),
         expires_at: None,
         disabled_at: None,
+        payers: Payers::default(),
+        models: Vec::new(),
+        previous: None,
     };
     Keyring::new([
         record(CLIENT_KEY, CLIENT_ID),
@@ -248,12 +268,25 @@ pub(crate) fn plain(url: &str) -> Setup {
     };
     Setup {
         upstreams: vec![anthropic(url), openai(url)],
-        aliases: BTreeMap::from([("fast".to_owned(), target)]),
+        routes: BTreeMap::from([("fast".to_owned(), vec![vec![target]])]),
+        retry: once(),
+        breaker: breaker::Rules::default(),
+        budgets: Budgets::default(),
         cache: LeverMode::Off,
         ask_usage: AskUsage::Never,
         access: Access::Keys,
+        admin: None,
         limits: Limits::default(),
         prices: PriceBook::built_in().clone(),
+    }
+}
+
+/// One attempt: the stories of single calls are not about what follows a failure.
+pub(crate) fn once() -> retry::Policy {
+    retry::Policy {
+        retries: 0,
+        legs_max: 1,
+        ..retry::Policy::default()
     }
 }
 

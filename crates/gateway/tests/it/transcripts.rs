@@ -142,7 +142,7 @@ fn joined(url: &str) -> Setup {
     };
     Setup {
         upstreams: vec![stage::openai(url), other],
-        aliases: std::collections::BTreeMap::new(),
+        routes: std::collections::BTreeMap::new(),
         ..stage::plain(url)
     }
 }

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use wire::usage::{Ttl, Usage};
+use wire::usage::{Tokens, Ttl, Usage};
 
 use crate::moment::Moment;
 use crate::money::PicoUsd;
-use crate::ports::{CallId, CallOpened, CallSettled, End, Fault, Lever};
+use crate::ports::{CallId, CallOpened, CallSettled, End, Fault, Lever, Payers};
 
 /// What a call says where its opening row never arrived: nothing of it is known.
 pub const UNKNOWN: &str = "unknown";
@@ -49,6 +49,8 @@ pub fn opening_of(settled: &CallSettled) -> CallOpened {
         model: leg.map_or_else(unknown, |leg| leg.model.clone()),
         provider: leg.map_or_else(unknown, |leg| leg.provider.clone()),
         input_estimate: leg.map(|leg| leg.usage.input()).unwrap_or_default(),
+        payers: Payers::default(),
+        held: None,
     }
 }
 
@@ -109,6 +111,12 @@ pub enum By {
     Model,
     /// The provider of the call's target.
     Provider,
+    /// The organisation that pays.
+    Organisation,
+    /// The team that pays.
+    Team,
+    /// The user that the client named.
+    User,
     /// The key, by public id.
     Key,
     /// The session.
@@ -119,10 +127,13 @@ pub enum By {
 
 impl By {
     /// Every breakdown.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Day,
         Self::Model,
         Self::Provider,
+        Self::Organisation,
+        Self::Team,
+        Self::User,
         Self::Key,
         Self::Session,
         Self::Task,
@@ -136,6 +147,9 @@ impl By {
             Self::Day => Some(day(opened.at)),
             Self::Model => Some(opened.model.clone()),
             Self::Provider => Some(opened.provider.clone()),
+            Self::Organisation => opened.payers.organisation.clone(),
+            Self::Team => opened.payers.team.clone(),
+            Self::User => opened.payers.user.clone(),
             Self::Key => Some(opened.key.clone()),
             Self::Session => opened.session.clone(),
             Self::Task => opened.task.clone(),
@@ -167,7 +181,7 @@ fn day(at: Moment) -> String {
 /// One part of a breakdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// Which part; `None` gathers the calls that have no session or task.
+    /// Which part; `None` gathers the calls that have none, for instance no session.
     pub label: Option<String>,
     /// Its sums.
     pub totals: Totals,
@@ -272,6 +286,37 @@ pub trait LedgerReader: Send + Sync {
 
     /// Every call that the filter admits, running ones included, in constant memory.
     fn calls(&self, filter: &Filter) -> Calls<'_>;
+
+    /// What the calls received since then used, summed by payers and minute: what budgets are
+    /// restored from. A cost that is unknown counts as what was held; running and recovered calls
+    /// are left out.
+    fn spending(&self, since: Moment) -> Result<Vec<Spending>, Fault>;
+
+    /// The recovered calls whose hold lasts beyond `now`: what became of them nobody knows.
+    fn cut_off(&self, now: Moment) -> Result<Vec<CallOpened>, Fault>;
+}
+
+/// What some calls with the same payers, received within the same minute, used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spending {
+    /// The key, by public id.
+    pub key: String,
+    /// The session.
+    pub session: Option<String>,
+    /// The task.
+    pub task: Option<String>,
+    /// The model that the client asked for.
+    pub model: String,
+    /// Who pays, besides.
+    pub payers: Payers,
+    /// When the first of them was received.
+    pub at: Moment,
+    /// What they cost.
+    pub cost: PicoUsd,
+    /// Their tokens, input and output.
+    pub tokens: Tokens,
+    /// How many they are.
+    pub calls: u64,
 }
 
 #[cfg(test)]

@@ -1,20 +1,25 @@
 //! The store in memory, for the demo, for replay and for tests: the same promises, until it is
 //! dropped.
 //!
-//! **Invariant**: it passes the same conformance suite as the file (`tests/it/memory.rs`).
+//! **Invariant**: it passes the same conformance suite as the file (`tests/it/main.rs`).
+
+mod keys;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use policy::moment::Moment;
+use policy::money::PicoUsd;
 use policy::ports::read::{
-    By, Calls, Filter, LedgerReader, Slice, StoredCall, Totals, opening_of, recovery_of,
+    By, Calls, Filter, LedgerReader, Slice, Spending, StoredCall, Totals, opening_of, recovery_of,
 };
 use policy::ports::{
-    Acknowledge, CallId, CallOpened, CallSettled, Fault, KeyRecord, Keys, Ledger, LedgerHealth,
+    Acknowledge, AuditEntry, CallId, CallOpened, CallSettled, End, Fault, KeyRecord, Ledger,
+    LedgerHealth, Stop,
 };
+use wire::usage::Tokens;
 
-use crate::error::StoreError;
+use crate::MINUTE_MS;
 use crate::range::{self, Fit};
 
 /// Calls and keys in memory. Every settling is committed when [`Ledger::settle`] returns.
@@ -30,6 +35,9 @@ struct State {
     places: HashMap<CallId, usize>,
     keys: Vec<KeyRecord>,
     key_changes: u64,
+    /// Oldest first.
+    audit: Vec<AuditEntry>,
+    stops: Vec<(Stop, Moment)>,
     health: LedgerHealth,
 }
 
@@ -60,15 +68,6 @@ impl Memory {
         let (place, call) = { rest }.find(|(_, call)| filter.admits(&call.opened))?;
         Some((call.clone(), place + 1))
     }
-
-    fn change_key(&self, id: &str, change: impl FnOnce(&mut KeyRecord)) -> Option<KeyRecord> {
-        let mut state = self.lock();
-        let key = state.keys.iter_mut().find(|key| key.id == id)?;
-        change(key);
-        let key = key.clone();
-        state.key_changes += 1;
-        Some(key)
-    }
 }
 
 impl State {
@@ -87,9 +86,36 @@ impl State {
     }
 }
 
+/// The part that a call belongs to, with nothing spent.
+fn nothing_of(opened: &CallOpened) -> Spending {
+    Spending {
+        key: opened.key.clone(),
+        session: opened.session.clone(),
+        task: opened.task.clone(),
+        model: opened.model.clone(),
+        payers: opened.payers.clone(),
+        at: opened.at,
+        cost: PicoUsd::ZERO,
+        tokens: Tokens(0),
+        calls: 0,
+    }
+}
+
+fn spend(part: &mut Spending, opened: &CallOpened, settled: &CallSettled) {
+    let held = || opened.held.and_then(|held| held.usd);
+    part.at = part.at.min(opened.at);
+    part.cost += settled.cost.or_else(held).unwrap_or_default();
+    for leg in &settled.legs {
+        part.tokens += leg.usage.input() + leg.usage.output;
+    }
+    part.calls += 1;
+}
+
 impl Ledger for Memory {
-    fn open(&self, call: CallOpened) {
+    fn open(&self, mut call: CallOpened) {
+        let fit = range::fit_opening(&mut call);
         let mut state = self.lock();
+        state.health.unrepresentable += u64::from(fit == Fit::Reduced);
         let (before, id) = (state.calls.len(), call.call.clone());
         state.place(|| call, &id);
         state.health.repeated += u64::from(state.calls.len() == before);
@@ -179,53 +205,34 @@ impl LedgerReader for Memory {
             Some(Ok(call))
         }))
     }
-}
 
-impl Keys for Memory {
-    fn create(&self, key: &KeyRecord) -> Result<(), Fault> {
-        let mut state = self.lock();
-        if state
-            .keys
-            .iter()
-            .any(|known| known.id == key.id || known.hash == key.hash)
-        {
-            return Err(StoreError::KeyExists { id: key.id.clone() }.into());
+    fn spending(&self, since: Moment) -> Result<Vec<Spending>, Fault> {
+        let state = self.lock();
+        let mut parts = HashMap::new();
+        for StoredCall { opened, settled } in &state.calls {
+            let settled = settled.as_ref().filter(|it| it.end != End::Recovered);
+            if let Some(settled) = settled.filter(|_| opened.at >= since) {
+                let call = (&opened.key, &opened.session, &opened.task, &opened.model);
+                let part = (call, &opened.payers, opened.at.0 / MINUTE_MS);
+                let part = parts.entry(part).or_insert_with(|| nothing_of(opened));
+                spend(part, opened, settled);
+            }
         }
-        state.keys.push(key.clone());
-        state.key_changes += 1;
-        Ok(())
+        Ok(parts.into_values().collect())
     }
 
-    fn list(&self) -> Result<Vec<KeyRecord>, Fault> {
-        let mut keys = self.lock().keys.clone();
-        keys.sort_by(|left, right| (left.created_at, &left.id).cmp(&(right.created_at, &right.id)));
-        Ok(keys)
-    }
-
-    fn find(&self, hash: &[u8; 32]) -> Result<Option<KeyRecord>, Fault> {
-        Ok(self
-            .lock()
-            .keys
+    fn cut_off(&self, now: Moment) -> Result<Vec<CallOpened>, Fault> {
+        let recovered = |call: &&StoredCall| {
+            let settled = call.settled.as_ref();
+            settled.is_some_and(|settled| settled.end == End::Recovered)
+        };
+        let held = |opened: &&CallOpened| opened.held.is_some_and(|held| held.until > now);
+        let state = self.lock();
+        let calls = state
+            .calls
             .iter()
-            .find(|key| key.hash == *hash)
-            .cloned())
-    }
-
-    fn disable(&self, id: &str, at: Moment) -> Result<Option<KeyRecord>, Fault> {
-        Ok(self.change_key(id, |key| key.disabled_at = key.disabled_at.or(Some(at))))
-    }
-
-    fn expire(&self, id: &str, at: Moment) -> Result<Option<KeyRecord>, Fault> {
-        Ok(self.change_key(id, |key| key.expires_at = Some(at)))
-    }
-
-    fn active(&self, now: Moment) -> Result<Vec<KeyRecord>, Fault> {
-        let mut keys = self.list()?;
-        keys.retain(|key| key.is_active(now));
-        Ok(keys)
-    }
-
-    fn version(&self) -> Result<u64, Fault> {
-        Ok(self.lock().key_changes)
+            .filter(recovered)
+            .map(|call| &call.opened);
+        Ok(calls.filter(held).cloned().collect())
     }
 }

@@ -14,7 +14,7 @@ use crate::error::StoreError;
 /// The right to write calls to a ledger, until dropped.
 #[derive(Debug)]
 pub(super) struct Instance {
-    _held: File,
+    held: File,
 }
 
 impl Instance {
@@ -50,7 +50,15 @@ impl Instance {
         }
         file.set_len(0).map_err(fault("empty"))?;
         writeln!(file, "process {}", std::process::id()).map_err(fault("write"))?;
-        Ok(Self { _held: file })
+        Ok(Self { held: file })
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // Closing is not enough: a program that this process is just starting has a copy of the
+        // handle for a moment. Where it fails, the lock goes with the last copy.
+        self.held.unlock().unwrap_or_default();
     }
 }
 

@@ -321,6 +321,19 @@ mod tests {
     }
 
     #[test]
+    fn a_record_without_payers_is_understood() {
+        let text = r#"{"open":{"call":"call_1","at":7,"key":"anonymous","session":null,
+            "task":null,"endpoint":"/v1/messages","model":"small","provider":"acme",
+            "input_estimate":3}}"#;
+        let record = serde_json::from_str(text).expect("understood");
+        let Record::Open(opened) = record else {
+            unreachable!("{record:?}")
+        };
+        assert_eq!((opened.at, opened.held), (Moment(7), None));
+        assert_eq!(opened.payers, policy::ports::Payers::default());
+    }
+
+    #[test]
     fn a_full_segment_is_followed_by_the_next() {
         let folder = tempfile::tempdir().expect("a folder");
         let ledger = folder.path().join("ledger.db");

@@ -24,6 +24,7 @@ mod journal;
 mod queue;
 mod rows;
 mod schema;
+mod spending;
 mod sums;
 mod writer;
 

@@ -113,10 +113,13 @@ impl Queue {
         }
     }
 
-    pub(super) fn open(&self, call: CallOpened) {
+    pub(super) fn open(&self, mut call: CallOpened) {
+        let fit = range::fit_opening(&mut call);
         let frame = self.frame(&Note::Open(&call));
         let row = Row::Open(Box::new(call));
-        self.push(self.lock(), row, frame, None);
+        let mut state = self.lock();
+        state.health.unrepresentable += u64::from(fit == Fit::Reduced);
+        self.push(state, row, frame, None);
     }
 
     pub(super) fn settle(&self, mut settled: CallSettled, acknowledge: Acknowledge) {

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use policy::ports::read::{By, Calls, Filter, LedgerReader, Slice, StoredCall, Totals};
-use policy::ports::{CallId, Fault};
+use policy::moment::Moment;
+use policy::ports::read::{By, Calls, Filter, LedgerReader, Slice, Spending, StoredCall, Totals};
+use policy::ports::{CallId, CallOpened, Fault};
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::journal;
 use super::rows::{self, CALL_COLUMNS};
 use super::sums::{self, Condition};
-use super::{open_readable, refused};
+use super::{open_readable, refused, spending};
 use crate::error::StoreError;
 
 /// 256 calls: an export reads this many between two looks at the file, so that a long one holds no
@@ -157,5 +158,13 @@ impl LedgerReader for SqliteReader {
                 Err(fault) => vec![Err(fault)],
             }
         }))
+    }
+
+    fn spending(&self, since: Moment) -> Result<Vec<Spending>, Fault> {
+        spending::spending(&self.connection(), since).map_err(self.fault("add up what was spent"))
+    }
+
+    fn cut_off(&self, now: Moment) -> Result<Vec<CallOpened>, Fault> {
+        spending::cut_off(&self.connection(), now).map_err(self.fault("read what a crash cut off"))
     }
 }

@@ -8,15 +8,23 @@ use std::collections::BTreeMap;
 use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::ports::read::{StoredCall, is_estimated};
-use policy::ports::{CallId, CallOpened, CallSettled, End, KeyRecord, Leg, Lever};
+use policy::ports::{
+    CallId, CallOpened, CallSettled, End, Held, KeyRecord, Leg, Lever, Payers, Previous,
+};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
+use serde_json::Value;
 use wire::usage::{CacheWrites, Tokens, Usage};
 
 /// What [`call`] reads, in its order.
 pub(super) const CALL_COLUMNS: &str = "c.id, c.call, c.opened_at_ms, c.key, c.session, c.task, \
-     c.endpoint, c.model, c.provider, c.input_estimate, c.settled_at_ms, c.ending, c.status, \
+     c.endpoint, c.model, c.provider, c.input_estimate, c.organisation, c.team, c.user, c.tags, \
+     c.held_pico_usd, c.held_tokens, c.held_until_ms, c.settled_at_ms, c.ending, c.status, \
      c.cost_pico_usd, c.untouched_pico_usd, c.prices, c.notes";
+
+/// What [`key`] reads, in its order.
+pub(super) const KEY_COLUMNS: &str = "id, name, hash, created_at_ms, expires_at_ms, \
+     disabled_at_ms, organisation, team, user, tags, models, previous_hash, previous_until_ms";
 
 /// Adds an open call and returns its row's id; `None` if the call is there already.
 pub(super) fn insert_opened(
@@ -26,8 +34,9 @@ pub(super) fn insert_opened(
     let added = connection
         .prepare_cached(
             "INSERT INTO calls (call, opened_at_ms, key, session, task, endpoint, model, provider, \
-             input_estimate) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
-             ON CONFLICT (call) DO NOTHING",
+             input_estimate, organisation, team, user, tags, held_pico_usd, held_tokens, \
+             held_until_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
+             ?15, ?16) ON CONFLICT (call) DO NOTHING",
         )?
         .execute(params![
             call.call.0,
@@ -39,6 +48,13 @@ pub(super) fn insert_opened(
             call.model,
             call.provider,
             whole(call.input_estimate.0),
+            call.payers.organisation,
+            call.payers.team,
+            call.payers.user,
+            list(&call.payers.tags),
+            call.held.and_then(|held| money(held.usd)),
+            call.held.map(|held| whole(held.tokens.0)),
+            call.held.map(|held| whole(held.until.0)),
         ])?;
     Ok((added == 1).then(|| connection.last_insert_rowid()))
 }
@@ -147,7 +163,36 @@ pub(super) fn close_open_calls(
 /// Reads [`CALL_COLUMNS`] and what belongs to the call.
 pub(super) fn call(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredCall> {
     let id: i64 = row.get(0)?;
-    let opened = CallOpened {
+    let opened = opened(row)?;
+    let settled = match row.get::<_, Option<u64>>(17)? {
+        None => None,
+        Some(at) => Some(CallSettled {
+            call: opened.call.clone(),
+            at: Moment(at),
+            end: end(row, 18)?,
+            status: row.get::<_, Option<u16>>(19)?.unwrap_or(0),
+            legs: legs(connection, id)?,
+            cost: amount(row, 20)?,
+            untouched: amount(row, 21)?,
+            savings: savings(connection, id)?,
+            prices: row.get(22)?,
+            notes: row.get(23)?,
+        }),
+    };
+    Ok(StoredCall { opened, settled })
+}
+
+/// Reads how a call began from [`CALL_COLUMNS`].
+pub(super) fn opened(row: &Row<'_>) -> rusqlite::Result<CallOpened> {
+    let held = match row.get::<_, Option<u64>>(16)? {
+        None => None,
+        Some(until) => Some(Held {
+            usd: amount(row, 14)?,
+            tokens: tokens(row, 15)?,
+            until: Moment(until),
+        }),
+    };
+    Ok(CallOpened {
         call: CallId(row.get(1)?),
         at: moment(row, 2)?,
         key: row.get(3)?,
@@ -157,23 +202,19 @@ pub(super) fn call(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<S
         model: row.get(7)?,
         provider: row.get(8)?,
         input_estimate: tokens(row, 9)?,
-    };
-    let settled = match row.get::<_, Option<u64>>(10)? {
-        None => None,
-        Some(at) => Some(CallSettled {
-            call: opened.call.clone(),
-            at: Moment(at),
-            end: end(row, 11)?,
-            status: row.get::<_, Option<u16>>(12)?.unwrap_or(0),
-            legs: legs(connection, id)?,
-            cost: amount(row, 13)?,
-            untouched: amount(row, 14)?,
-            savings: savings(connection, id)?,
-            prices: row.get(15)?,
-            notes: row.get(16)?,
-        }),
-    };
-    Ok(StoredCall { opened, settled })
+        payers: payers(row, 10)?,
+        held,
+    })
+}
+
+/// Reads four columns from this one on: `organisation, team, user, tags`.
+pub(super) fn payers(row: &Row<'_>, column: usize) -> rusqlite::Result<Payers> {
+    Ok(Payers {
+        organisation: row.get(column)?,
+        team: row.get(column + 1)?,
+        user: row.get(column + 2)?,
+        tags: texts(row, column + 3)?,
+    })
 }
 
 fn legs(connection: &Connection, call_id: i64) -> rusqlite::Result<Vec<Leg>> {
@@ -227,7 +268,7 @@ fn savings(connection: &Connection, call_id: i64) -> rusqlite::Result<BTreeMap<L
         .collect()
 }
 
-/// Reads a key: `id, name, hash, created_at_ms, expires_at_ms, disabled_at_ms`.
+/// Reads [`KEY_COLUMNS`].
 pub(super) fn key(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
     Ok(KeyRecord {
         id: row.get(0)?,
@@ -236,6 +277,15 @@ pub(super) fn key(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
         created_at: moment(row, 3)?,
         expires_at: row.get::<_, Option<u64>>(4)?.map(Moment),
         disabled_at: row.get::<_, Option<u64>>(5)?.map(Moment),
+        payers: payers(row, 6)?,
+        models: texts(row, 10)?,
+        previous: match row.get(11)? {
+            None => None,
+            Some(hash) => Some(Previous {
+                hash,
+                until: moment(row, 12)?,
+            }),
+        },
     })
 }
 
@@ -276,6 +326,21 @@ fn amount(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<PicoUsd>> {
     Ok(row
         .get::<_, Option<i64>>(column)?
         .map(|pico| PicoUsd(pico.into())))
+}
+
+/// Texts as a JSON array, so that none of them is split or joined; NULL where there are none.
+pub(super) fn list(texts: &[String]) -> Option<String> {
+    (!texts.is_empty()).then(|| Value::from(texts).to_string())
+}
+
+/// Reads what [`list`] has written.
+fn texts(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<String>> {
+    let Some(array) = row.get::<_, Option<String>>(column)? else {
+        return Ok(Vec::new());
+    };
+    serde_json::from_str(&array).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
+    })
 }
 
 /// [`crate::range::fit`] has seen the amounts before, so that none is lost here.

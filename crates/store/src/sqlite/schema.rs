@@ -73,6 +73,14 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
     transaction.commit().map_err(fault)
 }
 
+/// Takes every step.
+#[cfg(test)]
+pub(super) fn make(connection: &Connection) -> rusqlite::Result<()> {
+    STEPS
+        .iter()
+        .try_for_each(|step| connection.execute_batch(step))
+}
+
 fn version(connection: &Connection, path: &Path) -> Result<u32, StoreError> {
     pragma(connection, "user_version")
         .map_err(|source| refused(path, "read the schema version", source))

@@ -60,6 +60,9 @@ pub(super) fn slices(
         Some(By::Day) => "date(c.opened_at_ms / 1000, 'unixepoch')",
         Some(By::Model) => "c.model",
         Some(By::Provider) => "c.provider",
+        Some(By::Organisation) => "c.organisation",
+        Some(By::Team) => "c.team",
+        Some(By::User) => "c.user",
         Some(By::Key) => "c.key",
         Some(By::Session) => "c.session",
         Some(By::Task) => "c.task",
@@ -137,12 +140,12 @@ const USAGE_COLUMNS: [&str; 11] = [
 ];
 
 /// Two columns: the sum of the high halves and that of the low halves.
-fn exact(value: &str) -> String {
+pub(super) fn exact(value: &str) -> String {
     format!("coalesce(sum(({value}) >> 32), 0), coalesce(sum(({value}) & 4294967295), 0)")
 }
 
 /// Puts the two columns of [`exact`] together.
-fn sum(row: &Row<'_>, column: usize) -> rusqlite::Result<i128> {
+pub(super) fn sum(row: &Row<'_>, column: usize) -> rusqlite::Result<i128> {
     let high: i64 = row.get(column)?;
     let low: i64 = row.get(column + 1)?;
     Ok((i128::from(high) << 32) + i128::from(low))

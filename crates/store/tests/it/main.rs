@@ -4,6 +4,7 @@
 
 mod export;
 mod kill;
+mod migration;
 mod shelves;
 mod sqlite;
 

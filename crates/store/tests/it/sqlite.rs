@@ -6,8 +6,8 @@ use std::error::Error;
 use std::sync::Arc;
 
 use policy::moment::Moment;
-use policy::ports::Ledger;
 use policy::ports::read::Filter;
+use policy::ports::{AuditEntry, Ledger};
 use rusqlite::Connection;
 use store::error::StoreError;
 use store::sqlite::Durability;
@@ -144,6 +144,54 @@ fn settled_rows_refuse_every_change() {
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .expect("checked");
     assert_eq!(check, "ok");
+}
+
+#[test]
+fn keys_and_their_audit_refuse_what_nobody_may_do() {
+    let shelf = written();
+    let keys = shelf.keys();
+    let entry = AuditEntry {
+        at: NOW,
+        actor: "command line".to_owned(),
+        action: "create".to_owned(),
+        subject: "key_1".to_owned(),
+        detail: String::new(),
+    };
+    keys.audit(&entry).expect("written");
+    let connection = Connection::open(shelf.path()).expect("opened");
+    connection
+        .pragma_update(None, "recursive_triggers", true)
+        .expect("set");
+    let make = |hash: &str, previous: &str| {
+        format!(
+            "INSERT INTO keys (id, name, hash, created_at_ms, previous_hash) \
+             VALUES (quote({hash}), '', {hash}, 1, {previous})"
+        )
+    };
+    connection
+        .execute(&make("x'01'", "x'02'"), [])
+        .expect("added");
+    let taken = "this secret is there already";
+    for (sql, why) in [
+        (
+            "UPDATE audit SET detail = 'none'",
+            "what was audited never changes",
+        ),
+        ("DELETE FROM audit", "what was audited is never deleted"),
+        (
+            "INSERT OR REPLACE INTO audit SELECT * FROM audit",
+            "what was audited is never deleted",
+        ),
+        (&make("x'02'", "NULL"), taken),
+        (&make("x'03'", "x'01'"), taken),
+        (&make("x'03'", "x'02'"), taken),
+        ("UPDATE keys SET hash = x'02'", taken),
+        ("DELETE FROM keys", "keys are never deleted; disable them"),
+    ] {
+        let refused = connection.execute(sql, []).expect_err(sql).to_string();
+        assert_eq!(refused, why, "{sql}");
+    }
+    assert_eq!(keys.audits(9).expect("readable"), [entry]);
 }
 
 #[test]

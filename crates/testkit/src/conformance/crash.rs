@@ -11,11 +11,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use policy::moment::Moment;
-use policy::ports::read::{Filter, StoredCall};
+use policy::ports::read::{Filter, StoredCall, recovery_of};
 use policy::ports::{CallId, CallSettled, End};
 use proptest::collection;
 use proptest::prelude::{Just, Strategy, prop_oneof};
 
+use super::draw::{any_call, any_moment, numbered};
 use super::{Make, START, Shelf, all, check, lock, nobody, opening, settling, stored};
 
 /// How many calls a random life has.
@@ -131,6 +132,58 @@ fn survivors(
         assert!(found.contains_key(id), "an acknowledged call is lost");
     }
     found
+}
+
+/// Whatever a call says when it is opened is there after a crash, and the holds of the calls that
+/// it cut off are known until they expire.
+pub fn what_a_crash_cuts_off_is_known(make: Make<'_>) {
+    let inputs = (collection::vec(any_call(), 1..8), any_moment());
+    check(32, &inputs, |(calls, now)| {
+        let shelf = make();
+        let store = shelf.start(START);
+        let mut calls = numbered(calls);
+        let (tell, told) = std::sync::mpsc::sync_channel(calls.len());
+        for call in &calls {
+            store.ledger().open(call.opened.clone());
+        }
+        for settled in calls
+            .iter()
+            .filter_map(|call| call.settled.clone())
+            .step_by(2)
+        {
+            let tell = tell.clone();
+            let acknowledge = move || tell.send(()).unwrap_or_default();
+            store.ledger().settle(settled, Box::new(acknowledge));
+        }
+        drop(tell);
+        // Who is told that a call is safe knows the same of every row before it.
+        told.iter().for_each(drop);
+        store.crash();
+        let store = shelf.start(now);
+        assert_eq!(store.recovered(), calls.len() as u64 / 2);
+        for call in calls.iter_mut().skip(1).step_by(2) {
+            call.settled = Some(recovery_of(call.opened.call.clone(), now));
+        }
+        assert_eq!(all(&*shelf), calls);
+
+        let reader = shelf.reader();
+        let ends = calls.iter().filter_map(|call| call.opened.held);
+        let ends = ends.flat_map(|held| [held.until, Moment(held.until.0.saturating_sub(1))]);
+        for at in ends.chain([Moment(0), now]) {
+            let cut_off = |call: &&StoredCall| {
+                let settled = call.settled.as_ref();
+                settled.is_some_and(|settled| settled.end == End::Recovered)
+                    && call.opened.held.is_some_and(|held| held.until > at)
+            };
+            let expect: Vec<_> = calls
+                .iter()
+                .filter(cut_off)
+                .map(|call| &call.opened)
+                .collect();
+            let found = reader.cut_off(at).expect("readable");
+            assert_eq!(found.iter().collect::<Vec<_>>(), expect, "at {at:?}");
+        }
+    });
 }
 
 /// A start closes every call that was open, no other, and only once.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::ports::read::{Filter, StoredCall};
-use policy::ports::{CallId, CallOpened, CallSettled, End, Leg, Lever};
+use policy::ports::{CallId, CallOpened, CallSettled, End, Held, Leg, Lever, Payers};
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::{collection, option, sample};
 use wire::usage::{CacheWrites, Tokens, Usage};
@@ -33,20 +33,44 @@ pub(super) fn any_call() -> impl Strategy<Value = StoredCall> {
         option::of(any_text()),
         option::of(any_text()),
     );
-    let opened = (names, any_moment(), any_count()).prop_map(|(names, at, estimate)| CallOpened {
-        call: CallId(String::new()),
-        at,
-        key: names.0,
-        session: names.3,
-        task: names.4,
-        endpoint: "/v1/messages".to_owned(),
-        model: names.1,
-        provider: names.2,
-        input_estimate: Tokens(estimate),
-    });
+    let charged = (any_payers(), option::of(any_held()));
+    let opened = (names, any_moment(), any_count(), charged).prop_map(
+        |(names, at, estimate, (payers, held))| CallOpened {
+            call: CallId(String::new()),
+            at,
+            key: names.0,
+            session: names.3,
+            task: names.4,
+            endpoint: "/v1/messages".to_owned(),
+            model: names.1,
+            provider: names.2,
+            input_estimate: Tokens(estimate),
+            payers,
+            held,
+        },
+    );
     (opened, any_settling()).prop_map(|(opened, settled)| StoredCall {
         opened,
         settled: Some(settled),
+    })
+}
+
+fn any_payers() -> impl Strategy<Value = Payers> {
+    let name = || option::of(any_text());
+    let tags = collection::btree_set(any_text(), 0..4);
+    (name(), name(), name(), tags).prop_map(|(organisation, team, user, tags)| Payers {
+        organisation,
+        team,
+        user,
+        tags: tags.into_iter().collect(),
+    })
+}
+
+fn any_held() -> impl Strategy<Value = Held> {
+    (option::of(any_amount()), any_count(), any_moment()).prop_map(|(usd, tokens, until)| Held {
+        usd,
+        tokens: Tokens(tokens),
+        until,
     })
 }
 
@@ -183,7 +207,7 @@ fn any_text() -> impl Strategy<Value = String> {
 }
 
 /// Up to the year 2096, in which no calendar does anything unusual.
-fn any_moment() -> impl Strategy<Value = Moment> {
+pub(super) fn any_moment() -> impl Strategy<Value = Moment> {
     (0..4_000_000_000_000_u64).prop_map(Moment)
 }
 

@@ -9,13 +9,17 @@
 
 use std::collections::BTreeMap;
 
+use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::ports::CallId;
-use policy::ports::read::{By, Filter, LedgerReader, StoredCall, Totals};
+use policy::ports::read::{By, Filter, LedgerReader, Spending, StoredCall, Totals};
+use policy::ports::{CallId, CallOpened, End};
 use proptest::collection;
 
 use super::draw::{any_call, any_filter, numbered};
 use super::{Make, START, check, opening, write};
+
+/// 60 000 ms: what is summed together.
+const MINUTE_MS: u64 = 60_000;
 
 /// Whatever a call says, it is read back word for word.
 pub fn calls_come_back_as_they_were(make: Make<'_>) {
@@ -81,6 +85,92 @@ pub fn sums_are_exact(make: Make<'_>) {
             assert_eq!(totals.cost, cost_of_legs(&*reader, &filter));
         }
     });
+}
+
+/// What was spent equals the same sum made call by call, by payers and minute: a cost that is
+/// unknown counts as what was held; running and recovered calls are left out.
+pub fn spending_is_exact(make: Make<'_>) {
+    let inputs = (collection::vec(any_call(), 0..40), 0..5 * MINUTE_MS);
+    check(32, &inputs, |(calls, since)| {
+        let shelf = make();
+        let store = shelf.start(START);
+        let calls = meeting(numbered(calls));
+        write(&*store, &calls);
+        store.ledger().open(opening(99));
+        store.flush();
+        for since in [0, since, since / MINUTE_MS * MINUTE_MS].map(Moment) {
+            let mut expect = Vec::new();
+            for call in &calls {
+                spend(&mut expect, call, since);
+            }
+            for part in shelf.reader().spending(since).expect("summed") {
+                let place = expect.iter().position(|it| *it == part);
+                let place = place.unwrap_or_else(|| unreachable!("{part:?} in {expect:?}"));
+                expect.swap_remove(place);
+            }
+            assert_eq!(expect, [], "parts that are missing");
+        }
+    });
+}
+
+/// The same calls within few minutes, two of three with the same payers, so that sums are made.
+fn meeting(mut calls: Vec<StoredCall>) -> Vec<StoredCall> {
+    let first = calls.first().map(|call| call.opened.clone());
+    for (number, call) in calls.iter_mut().enumerate() {
+        let opened = &mut call.opened;
+        opened.at = Moment(opened.at.0 % (5 * MINUTE_MS));
+        if let Some(first) = first.clone().filter(|_| number % 3 > 0) {
+            *opened = CallOpened {
+                call: opened.call.clone(),
+                at: opened.at,
+                held: opened.held,
+                ..first
+            };
+        }
+    }
+    calls
+}
+
+/// Adds a call to its part of the sums.
+fn spend(sums: &mut Vec<Spending>, call: &StoredCall, since: Moment) {
+    let (opened, settled) = (&call.opened, call.settled.as_ref().expect("settled"));
+    if opened.at < since || settled.end == End::Recovered {
+        return;
+    }
+    let held = opened.held.and_then(|held| held.usd);
+    let mut part = Spending {
+        key: opened.key.clone(),
+        session: opened.session.clone(),
+        task: opened.task.clone(),
+        model: opened.model.clone(),
+        payers: opened.payers.clone(),
+        at: opened.at,
+        cost: settled.cost.or(held).unwrap_or_default(),
+        tokens: settled
+            .legs
+            .iter()
+            .map(|leg| leg.usage.input() + leg.usage.output)
+            .sum(),
+        calls: 1,
+    };
+    let together = |other: &&mut Spending| {
+        other.key == part.key
+            && other.session == part.session
+            && other.task == part.task
+            && other.model == part.model
+            && other.payers == part.payers
+            && other.at.0 / MINUTE_MS == part.at.0 / MINUTE_MS
+    };
+    match sums.iter_mut().find(together) {
+        None => sums.push(part),
+        Some(sum) => {
+            part.at = part.at.min(sum.at);
+            part.cost += sum.cost;
+            part.tokens += sum.tokens;
+            part.calls += sum.calls;
+            *sum = part;
+        }
+    }
 }
 
 fn cost_of_legs(reader: &dyn LedgerReader, filter: &Filter) -> PicoUsd {

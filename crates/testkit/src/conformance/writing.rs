@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use policy::money::PicoUsd;
 use policy::ports::read::{Filter, StoredCall, UNKNOWN};
-use policy::ports::{CallOpened, CallSettled, Leg};
+use policy::ports::{CallOpened, CallSettled, Held, Leg};
 
 use super::{Make, START, all, leg, lock, nobody, opening, settling, stored};
 
@@ -30,13 +30,22 @@ pub fn amounts_beyond_a_row_are_unknown(make: Make<'_>) {
         leg(),
     ];
     settled.cost = Some(beyond + PicoUsd(7));
-    store.ledger().open(opening(1));
+    let held = Held {
+        usd: Some(beyond),
+        ..opening(1).held.expect("held")
+    };
+    store.ledger().open(CallOpened {
+        held: Some(held),
+        ..opening(1)
+    });
     store.ledger().settle(settled, nobody());
     store.ledger().open(opening(2));
     store.ledger().settle(settling(2), nobody());
     store.flush();
 
-    assert_eq!(store.ledger().health().unrepresentable, 1);
+    assert_eq!(store.ledger().health().unrepresentable, 2);
+    let held = Held { usd: None, ..held };
+    assert_eq!(stored(&*shelf, 1).opened.held, Some(held));
     let stored = stored(&*shelf, 1).settled.expect("settled");
     assert_eq!((stored.cost, stored.untouched), (None, None));
     assert_eq!(stored.savings, BTreeMap::new());

@@ -88,9 +88,17 @@ pub fn read_model(body: &[u8]) -> Option<String> {
     fields::text(Tape::read(body).ok()?.root(), "model")
 }
 
+/// The user that any JSON body names, in either dialect's field.
+pub fn read_user(body: &[u8]) -> Option<String> {
+    let tape = Tape::read(body).ok()?;
+    let metadata = fields::given(tape.root(), "metadata");
+    let named = || fields::text(metadata?, "user_id");
+    fields::text(tape.root(), "user").or_else(named)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Dialect, read_model};
+    use super::{Dialect, read_model, read_user};
 
     #[test]
     fn dialects_are_sorted_by_id() {
@@ -105,5 +113,20 @@ mod tests {
         );
         assert_eq!(read_model(br#"{"model":1}"#), None);
         assert_eq!(read_model(b"--boundary"), None);
+    }
+
+    #[test]
+    fn a_user_is_read_from_any_body() {
+        for (body, expect) in [
+            (
+                r#"{"user":"ann","metadata":{"user_id":"bob"}}"#,
+                Some("ann"),
+            ),
+            (r#"{"metadata":{"user_id":"bob"}}"#, Some("bob")),
+            (r#"{"metadata":null}"#, None),
+            ("--boundary", None),
+        ] {
+            assert_eq!(read_user(body.as_bytes()).as_deref(), expect, "{body}");
+        }
     }
 }

@@ -125,6 +125,8 @@ struct Sight {
     tally: Tally,
     /// The tape's memory, used again for every frame.
     spare: Spare,
+    /// Whether an event has come that is the beginning of an object and not its end.
+    is_torn: bool,
 }
 
 impl Stream {
@@ -140,6 +142,7 @@ impl Stream {
             reader,
             tally: Tally::default(),
             spare: Spare::default(),
+            is_torn: false,
         };
         Self {
             framer: Framer::default(),
@@ -188,6 +191,27 @@ impl Stream {
     /// Whether the terminal event has come: nothing after it is worth waiting for.
     pub fn is_over(&self) -> bool {
         self.is_over
+    }
+
+    /// Bytes of text, thinking and arguments seen so far: none as long as the answer shows nothing.
+    pub fn output_bytes(&self) -> u64 {
+        self.sight.tally.output_bytes
+    }
+
+    /// Whether a stop reason was given: the answer is finished, whatever follows.
+    pub fn has_stopped(&self) -> bool {
+        self.sight.tally.stop.is_some()
+    }
+
+    /// Whether an event has come whose object breaks off, and whatever it told with it. Other things
+    /// that are not JSON are some servers' signs of life.
+    pub fn is_torn(&self) -> bool {
+        self.sight.is_torn
+    }
+
+    /// The message of the upstream's error event, if one has come.
+    pub fn upstream_error(&self) -> Option<&str> {
+        self.sight.tally.error.as_deref()
     }
 
     /// Ends the stream: the upstream closed, with or without a terminal event.
@@ -254,6 +278,8 @@ impl Sight {
             return Verdict::Last;
         }
         let Ok(tape) = Tape::read_reusing(&text, std::mem::take(&mut self.spare)) else {
+            let text = text.trim_ascii();
+            self.is_torn |= text.starts_with(b"{") && !text.ends_with(b"}");
             return Verdict::Unreadable;
         };
         let verdict = match &mut self.reader {

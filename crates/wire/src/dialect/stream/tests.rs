@@ -270,6 +270,25 @@ fn endings_are_told_apart() {
 }
 
 #[test]
+fn an_object_that_breaks_off_is_noticed() {
+    for (text, expect) in [
+        ("data: {\"choices\":[{\"delta\":{\"con\n\n", true),
+        ("data: {\n\n", true),
+        ("data: {\"choices\":[]}\n\n", false),
+        // Signs of life of some servers, and what a lenient client reads.
+        (": ping\n\ndata:\n\ndata: ping\n\n", false),
+        ("data: {\"logprob\": NaN}\n\n", false),
+        // It has not come whole yet.
+        ("data: {\"choices\":[", false),
+        ("data: [DONE]\n\ndata: {\n\n", false),
+    ] {
+        let mut stream = Dialect::OpenAiChat.stream(UsageDisplay::Shown);
+        stream.push(text.as_bytes());
+        assert_eq!(stream.is_torn(), expect, "{text:?}");
+    }
+}
+
+#[test]
 fn a_torn_oversized_frame_is_closed_before_an_error_can_follow() {
     let huge = [b"data: ", &vec![b'x'; FRAME_BYTES_MAX][..]].concat();
     let (onward, end) = play(Dialect::OpenAiChat, UsageDisplay::Hidden, &huge, &[9]);

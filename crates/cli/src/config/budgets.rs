@@ -1,0 +1,241 @@
+//! From `[[budgets]]` and `[budget_rules]` to limits.
+//!
+//! **Invariant**: a limit that is not written out completely is refused, never completed by a guess
+//! (test `incomplete_budgets_are_refused`).
+
+use gateway::setup::{Budgets, Setup};
+use policy::admit::book::hold::UnknownPrice;
+use policy::admit::limit::{Limit, Measure, Mode, Quota, Then, Which};
+use policy::admit::scope::Kind;
+use policy::admit::window::{Period, Window, Zone};
+use policy::key::PREFIX;
+use policy::money::PicoUsd;
+use wire::usage::Tokens;
+
+use super::build::Build;
+use super::fault::ConfigError;
+use super::raw::budget::{RawBudget, RawBudgetMode, RawPayer, RawPeriod, RawUnknownPrice, RawUsd};
+use super::routes;
+
+/// What may be used.
+pub(super) fn budgets(build: &Build<'_>) -> Result<Budgets, ConfigError> {
+    let limits = build.raw.budgets.iter();
+    let limits: Result<_, _> = limits.map(|raw| Entry { build, raw }.limit()).collect();
+    Ok(Budgets {
+        limits: limits?,
+        unknown_price: unknown_price(build)?,
+    })
+}
+
+/// One table, and what is needed to say what is wrong with it.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    build: &'a Build<'a>,
+    raw: &'a RawBudget,
+}
+
+impl Entry<'_> {
+    fn limit(self) -> Result<Limit, ConfigError> {
+        let raw = self.raw;
+        self.build.check_id("budgets.id", &raw.id)?;
+        Ok(Limit {
+            id: raw.id.as_str().into(),
+            kind: kind(raw.applies_to),
+            which: self.which()?,
+            quota: self.quota()?,
+            mode: mode(raw.mode),
+            then: Then::Refuse,
+        })
+    }
+
+    fn key(self, field: &str) -> String {
+        format!("budgets.{}.{field}", self.raw.id)
+    }
+
+    fn fault(self, field: &str, problem: impl Into<String>) -> ConfigError {
+        self.build.fault(self.key(field), problem.into())
+    }
+
+    fn which(self) -> Result<Which, ConfigError> {
+        let payer = kind(self.raw.applies_to);
+        let problem = match self.raw.only.as_deref() {
+            None => return Ok(Which::Each),
+            Some("") => format!(
+                "is empty; name one {0}, or leave it out for a limit for each {0}",
+                payer.name()
+            ),
+            Some(id) if payer == Kind::Key && id.starts_with(PREFIX) => {
+                "looks like a key itself (not shown); write its id, which `tokenwise keys list` \
+                 shows, as `key_0123456789ab`"
+                    .to_owned()
+            }
+            Some(id) => return Ok(Which::One(id.into())),
+        };
+        Err(self.fault("only", problem))
+    }
+
+    fn quota(self) -> Result<Quota, ConfigError> {
+        let raw = self.raw;
+        match (&raw.usd, raw.tokens, raw.requests, raw.concurrent) {
+            (Some(usd), None, None, None) => {
+                let usd = money(self.build, self.key("usd"), usd)?;
+                Ok(Quota::Usd(usd, self.window()?))
+            }
+            (None, Some(tokens), None, None) => Ok(Quota::Tokens(Tokens(tokens), self.window()?)),
+            (None, None, Some(count), None) => Ok(Quota::Requests(count, self.window()?)),
+            (None, None, None, Some(count)) => {
+                let beside = "does not go with `concurrent`, which counts calls under way at any \
+                              one time; leave it out";
+                self.absent("per", raw.per, beside)?;
+                self.absent("time_zone", raw.time_zone.as_ref(), beside)?;
+                Ok(Quota::Concurrency(count))
+            }
+            (None, None, None, None) => Err(self.build.fault(
+                format!("budgets.{}", raw.id),
+                "limits nothing; write one of `usd = \"20.50\"`, `tokens = 1_000_000`, \
+                 `requests = 600`, `concurrent = 4`"
+                    .to_owned(),
+            )),
+            _ => Err(self.several()),
+        }
+    }
+
+    /// The time in which so much may be used.
+    fn window(self) -> Result<Window, ConfigError> {
+        let Some(raw) = self.raw.per else {
+            let names = Period::ALL.map(|period| format!("`{}`", period.name()));
+            let problem = format!("is missing; allowed: {}", names.join(", "));
+            return Err(self.fault("per", problem));
+        };
+        let period = period(raw);
+        if period == Period::Lifetime {
+            let beside = "does not go with `per = \"lifetime\"`, which never starts anew; leave it \
+                          out";
+            self.absent("time_zone", self.raw.time_zone.as_ref(), beside)?;
+        }
+        let zone = match &self.raw.time_zone {
+            None => Zone::UTC,
+            Some(name) => Zone::named(name).map_err(|error| {
+                let problem = format!("is `{name}`, which is unknown: {error}");
+                self.fault("time_zone", problem)
+            })?,
+        };
+        Ok(Window::new(period, zone))
+    }
+
+    /// Refuses a field that would do nothing.
+    fn absent<T>(self, field: &str, given: Option<T>, problem: &str) -> Result<(), ConfigError> {
+        given.map_or(Ok(()), |_| Err(self.fault(field, problem)))
+    }
+
+    /// What to say of several amounts in one table.
+    fn several(self) -> ConfigError {
+        let raw = self.raw;
+        let given = [
+            ("`usd`", raw.usd.is_some()),
+            ("`tokens`", raw.tokens.is_some()),
+            ("`requests`", raw.requests.is_some()),
+            ("`concurrent`", raw.concurrent.is_some()),
+        ];
+        let given = given.into_iter().filter(|(_, given)| *given);
+        let given: Vec<&str> = given.map(|(name, _)| name).collect();
+        let problem = format!(
+            "has {}; allowed: one of them, and another [[budgets]] table for each of the others",
+            given.join(" and ")
+        );
+        self.build.fault(format!("budgets.{}", raw.id), problem)
+    }
+}
+
+fn unknown_price(build: &Build<'_>) -> Result<UnknownPrice, ConfigError> {
+    match &build.raw.budget_rules.unknown_price {
+        RawUnknownPrice::Block => Ok(UnknownPrice::Block),
+        RawUnknownPrice::Allow => Ok(UnknownPrice::Allow),
+        RawUnknownPrice::HoldUsd(usd) => {
+            let key = "budget_rules.unknown_price.hold_usd".to_owned();
+            money(build, key, usd).map(UnknownPrice::HoldAtCeiling)
+        }
+    }
+}
+
+/// Dollars, to the last digit.
+fn money(build: &Build<'_>, key: String, raw: &RawUsd) -> Result<PicoUsd, ConfigError> {
+    let RawUsd::Text(text) = raw;
+    match text.parse::<PicoUsd>() {
+        Ok(money) if money < PicoUsd::ZERO => {
+            Err(build.fault(key, format!("is `{text}`; allowed: zero or more")))
+        }
+        Ok(money) => Ok(money),
+        Err(error) => Err(build.fault(key, format!("is not an amount: {error}"))),
+    }
+}
+
+const fn kind(raw: RawPayer) -> Kind {
+    match raw {
+        RawPayer::Organisation => Kind::Organisation,
+        RawPayer::Team => Kind::Team,
+        RawPayer::Key => Kind::Key,
+        RawPayer::User => Kind::User,
+        RawPayer::Session => Kind::Session,
+        RawPayer::Task => Kind::Task,
+        RawPayer::Tag => Kind::Tag,
+        RawPayer::Model => Kind::Model,
+    }
+}
+
+const fn period(raw: RawPeriod) -> Period {
+    match raw {
+        RawPeriod::Minute => Period::Minute,
+        RawPeriod::Hour => Period::Hour,
+        RawPeriod::Day => Period::Day,
+        RawPeriod::Week => Period::Week,
+        RawPeriod::Month => Period::Month,
+        RawPeriod::Lifetime => Period::Lifetime,
+    }
+}
+
+const fn mode(raw: RawBudgetMode) -> Mode {
+    match raw {
+        RawBudgetMode::Observe => Mode::Observe,
+        RawBudgetMode::Soft => Mode::Soft,
+        RawBudgetMode::Hard => Mode::Hard,
+    }
+}
+
+/// What the reader should know about models that budgets in dollars refuse.
+pub(super) fn remarks(setup: &Setup) -> Vec<String> {
+    if !limits_money(setup) || setup.budgets.unknown_price != UnknownPrice::Block {
+        return Vec::new();
+    }
+    let sold = |provider: &str| setup.upstream(provider).map(|it| it.prices.as_str());
+    let without_any = setup.upstreams.iter();
+    let without_any = without_any.filter(|it| setup.prices.provider(&it.prices).is_none());
+    let mut refused: Vec<String> = without_any.map(|it| format!("`{}/*`", it.id)).collect();
+    for target in setup.routes.values().flatten().flatten() {
+        let is_priced = sold(&target.provider).is_none_or(|prices| {
+            setup.prices.provider(prices).is_none() // said already
+                || setup.prices.find(prices, &target.model).is_some()
+        });
+        let name = format!("`{}`", routes::name(target));
+        if !is_priced && !refused.contains(&name) {
+            refused.push(name);
+        }
+    }
+    if refused.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "budgets in dollars refuse models without a known price: {}; name a file with their prices \
+         in `[prices] files`, or set `unknown_price` in [budget_rules]",
+        refused.join(", ")
+    )]
+}
+
+/// Whether a limit on money can refuse a call.
+pub(crate) fn limits_money(setup: &Setup) -> bool {
+    let mut limits = setup.budgets.limits.iter();
+    limits.any(|it| it.quota.measure() == Measure::Usd && it.mode != Mode::Observe)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! `[[budgets]]` and `[budget_rules]` as they are written; these comments, too, are the manual.
+//!
+//! **Invariant**: the cautious choice is the default: `hard` limits, and no call that has no price
+//! (test `a_budget_is_meant_seriously`).
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// One limit: how much of what may be used by whom in which time.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawBudget {
+    /// Its name in errors, headers and reports: lowercase letters, digits, `-` and `_`.
+    pub(crate) id: String,
+    /// What is limited.
+    pub(crate) applies_to: RawPayer,
+    /// One of them, as `only = "search"` for one team: in the same unit, `per` and `time_zone`, it
+    /// has this limit in place of those for each. Default: each has a limit of its own, also one
+    /// that was never seen before.
+    #[serde(default)]
+    pub(crate) only: Option<String>,
+    /// Dollars, in quotes and exact: `usd = "20.50"`. Of `usd`, `tokens`, `requests` and
+    /// `concurrent`, write exactly one; for more, write more tables.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub(crate) usd: Option<RawUsd>,
+    /// Tokens, input and output.
+    #[serde(default)]
+    pub(crate) tokens: Option<u64>,
+    /// Calls.
+    #[serde(default)]
+    pub(crate) requests: Option<u64>,
+    /// Calls under way at the same time; without `per`.
+    #[serde(default)]
+    pub(crate) concurrent: Option<u64>,
+    /// The time in which so much may be used; required, except with `concurrent`.
+    #[serde(default)]
+    pub(crate) per: Option<RawPeriod>,
+    /// Whose clocks and calendar say when that time begins: an IANA name, as `Europe/Berlin`.
+    /// Default: `UTC`.
+    #[serde(default)]
+    pub(crate) time_zone: Option<String>,
+    /// How seriously it is meant. Default: `hard`.
+    #[serde(default)]
+    pub(crate) mode: RawBudgetMode,
+}
+
+/// Dollars, as text.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "allowed: dollars in quotes, as \"20.50\", so that they stay exact"
+)]
+pub(crate) enum RawUsd {
+    /// As written.
+    Text(String),
+}
+
+/// What is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawPayer {
+    /// An organisation, all of its teams included.
+    Organisation,
+    /// A team, all of its keys included.
+    Team,
+    /// A key, by its id (`tokenwise keys list` shows it).
+    Key,
+    /// A person or service that the client names, else the owner of the key.
+    User,
+    /// A conversation.
+    Session,
+    /// A piece of work that the client names.
+    Task,
+    /// A label of the key or of the client.
+    Tag,
+    /// A model, by the name that clients call it.
+    Model,
+}
+
+/// The time in which so much may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawPeriod {
+    /// From one full minute to the next.
+    Minute,
+    /// From one full hour to the next.
+    Hour,
+    /// From midnight to midnight.
+    Day,
+    /// From Monday to Sunday.
+    Week,
+    /// From the first of a month to the first of the next.
+    Month,
+    /// For ever: it never starts anew.
+    Lifetime,
+}
+
+/// How seriously a limit is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawBudgetMode {
+    /// It refuses nothing and says what it would have refused.
+    Observe,
+    /// It holds what a call is expected to cost: calls under way may go beyond it by as much as they
+    /// turn out dearer.
+    Soft,
+    /// It holds the most that a call can cost: it is never exceeded.
+    #[default]
+    Hard,
+}
+
+/// What holds for all budgets.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawBudgetRules {
+    /// What becomes of calls to models without a known price where money is limited. Default:
+    /// `block`.
+    pub(crate) unknown_price: RawUnknownPrice,
+}
+
+/// What becomes of calls to models without a known price where money is limited.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawUnknownPrice {
+    /// They are refused: what cannot be priced cannot be kept within an amount.
+    #[default]
+    Block,
+    /// They pass until the amount is reached, and count as nothing.
+    Allow,
+    /// Each holds this many dollars, in quotes, and is booked with them unless its price becomes
+    /// known.
+    HoldUsd(#[schemars(with = "String")] RawUsd),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_meant_seriously() {
+        let budget: RawBudget = toml::from_str("id = \"a\"\napplies_to = \"team\"").unwrap();
+        assert_eq!(budget.mode, RawBudgetMode::Hard);
+        let rules: RawBudgetRules = toml::from_str("").unwrap();
+        assert!(matches!(rules.unknown_price, RawUnknownPrice::Block));
+    }
+}

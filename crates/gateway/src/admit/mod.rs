@@ -1,0 +1,278 @@
+//! Admit: money and limits of the calls under way, and what of them a restart must know.
+//!
+//! **Invariant**: what was held is settled or released exactly once, with the call's receipt
+//! (test `hard_budgets_are_never_exceeded`).
+
+pub mod payers;
+pub mod seen;
+pub mod stops;
+pub mod told;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use policy::admit::book::hold::{Ask, HoldId, Need, UnknownPrice};
+use policy::admit::book::meter::Gap;
+use policy::admit::book::report::Usage;
+use policy::admit::book::restore::Past;
+use policy::admit::book::{Book, NotRaised};
+use policy::admit::scope::Scope;
+use policy::admit::tally::{Notice, Spent};
+use policy::moment::Moment;
+use policy::money::PicoUsd;
+use policy::ports::read::Spending;
+use policy::ports::{CallOpened, Held, Leg};
+use policy::refusal::{Reason, Refusal};
+use wire::usage::Tokens;
+
+use crate::admit::payers::{scopes, scopes_of_spending};
+use crate::admit::seen::Seen;
+use crate::metrics::BudgetCounters;
+use crate::setup::Budgets;
+
+/// A day: no call lasts longer. Every receipt gives its hold back when it ends, so that this is for
+/// receipts that are lost, which none should be.
+const HOLD_MS: u64 = 86_400_000;
+
+/// An hour: what becomes of a call that a crash cuts off is decided by then, and nobody will tell.
+const UNSURE_MS: u64 = 3_600_000;
+
+/// 10 min after a restart: whatever a cut-off call was billed, nobody will ever tell us more.
+const RESTORED_HOLD_MS: u64 = 600_000;
+
+/// Who holds and has spent what.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    book: Mutex<Book>,
+    /// Whether there is any limit: without one, nothing is counted.
+    limited: AtomicBool,
+    seen: Mutex<Seen>,
+    counters: BudgetCounters,
+}
+
+/// Usage that limits begin to count with an edit, and that only the ledger knows.
+#[derive(Debug, Default)]
+pub struct Gaps(Vec<Gap>);
+
+impl Gaps {
+    /// The moment from which on calls are missing; none if nothing is.
+    pub fn since(&self) -> Option<Moment> {
+        self.0.iter().map(|gap| gap.window.start).min()
+    }
+}
+
+impl Accounts {
+    /// Accounts that count what happens here.
+    pub fn counting(counters: BudgetCounters) -> Self {
+        Self {
+            counters,
+            ..Self::default()
+        }
+    }
+
+    /// Takes the limits of a setup, which has checked them; usage stays. What limits count from now
+    /// on and nobody counted before is to be read from the ledger, from [`Gaps::since`] on, and given
+    /// to [`Accounts::fill`].
+    pub fn set(&self, budgets: &Budgets, now: Moment) -> Gaps {
+        let limits = budgets.limits.clone();
+        let limited = !limits.is_empty();
+        let gaps = match self.lock().set_limits(limits, now) {
+            Ok(gaps) => gaps,
+            Err(error) => {
+                tracing::error!(%error, "the limits contradict each other; those before stay");
+                return Gaps::default();
+            }
+        };
+        self.limited.store(limited, Ordering::Release);
+        Gaps(gaps)
+    }
+
+    /// Takes in what an edit made to count. A call that is settled between the edit and the reading
+    /// of the ledger counts twice until its window ends, so read soon.
+    pub fn fill(&self, gaps: &Gaps, spent: &[Spending], now: Moment) {
+        let payers = payers_of(spent);
+        let mut book = self.lock();
+        for gap in &gaps.0 {
+            book.fill(gap, past(spent, &payers), now);
+        }
+    }
+
+    /// Takes in what the ledger knows: what was spent, and what may have been.
+    pub fn restore(&self, spent: &[Spending], cut_off: &[CallOpened], now: Moment) {
+        let payers = payers_of(spent);
+        let mut book = self.lock();
+        book.restore(past(spent, &payers), now);
+        for opened in cut_off {
+            let Some(held) = opened.held else { continue };
+            let need = Need {
+                worst: held.usd,
+                worst_tokens: held.tokens,
+                expected_tokens: held.tokens,
+                unknown_price: UnknownPrice::Allow,
+                ..Need::default()
+            };
+            let scopes = scopes(opened);
+            let ask = Ask {
+                scopes: &scopes,
+                need,
+                expires_at: now.after(RESTORED_HOLD_MS),
+            };
+            book.restore_hold(&ask, opened.at, now);
+        }
+    }
+
+    /// Whether anything is limited.
+    pub fn is_limited(&self) -> bool {
+        self.limited.load(Ordering::Acquire)
+    }
+
+    /// The same need with what calls to this target lately used in place of the worst, once enough
+    /// were seen.
+    pub fn expecting(&self, need: Need, provider: &str, model: &str) -> Need {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.q99(provider, model) {
+            Some(used) => Need {
+                expected: Some(used.usd),
+                expected_tokens: used.tokens,
+                ..need
+            },
+            None => need,
+        }
+    }
+
+    /// Learns what a leg used.
+    pub fn saw(&self, leg: &Leg) {
+        if self.is_limited() {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.saw(leg);
+        }
+    }
+
+    /// Holds what a call's first leg may use, in one step over everything that it is charged to.
+    pub fn reserve(
+        &self,
+        opened: &CallOpened,
+        need: Need,
+        now: Moment,
+    ) -> Result<(HoldId, Vec<Notice>), Refusal> {
+        let scopes = scopes(opened);
+        let ask = Ask {
+            scopes: &scopes,
+            need,
+            expires_at: now.after(HOLD_MS),
+        };
+        let reserved = self.step(now, |book| book.reserve(now, &ask));
+        match reserved {
+            Ok((hold, notices)) => {
+                self.counters.told(&notices);
+                Ok((hold, notices))
+            }
+            Err(spent) => Err(self.refuse(&spent, now)),
+        }
+    }
+
+    /// Holds what a further leg may use.
+    pub fn raise(&self, hold: HoldId, need: &Need, now: Moment) -> Result<(), Refusal> {
+        let raised = self.step(now, |book| book.raise(now, hold, need, now.after(HOLD_MS)));
+        match raised {
+            Ok(notices) => {
+                self.counters.told(&notices);
+                Ok(())
+            }
+            Err(NotRaised::Spent(spent)) => Err(self.refuse(&spent, now)),
+            Err(NotRaised::Gone) => Err(Refusal::new(
+                Reason::Internal,
+                "the money held for this call was let go; send the call again",
+            )),
+        }
+    }
+
+    /// Replaces what was held by what was used.
+    pub fn settle(
+        &self,
+        hold: HoldId,
+        cost: Option<PicoUsd>,
+        tokens: Tokens,
+        now: Moment,
+    ) -> Vec<Notice> {
+        let notices = self.step(now, |book| book.settle(now, hold, cost, tokens).1);
+        self.counters.told(&notices);
+        notices
+    }
+
+    /// Lets go what was held for a call of which nothing was sent.
+    pub fn release(&self, hold: HoldId, now: Moment) {
+        self.step(now, |book| book.release(now, hold));
+    }
+
+    /// Lets go what has expired, and forgets what matters no more. Every call does the same; this is
+    /// for times without any.
+    pub fn expire(&self, now: Moment) {
+        if self.is_limited() {
+            self.step(now, |_| ());
+        }
+    }
+
+    /// How far every limit is used.
+    pub fn report(&self, now: Moment) -> Vec<Usage> {
+        self.lock().report(now)
+    }
+
+    /// What the limits of a call say of themselves, each that is half used or more.
+    pub fn standing(&self, opened: &CallOpened, now: Moment) -> Vec<String> {
+        let usage = self.lock().usage(&scopes(opened), now);
+        usage.iter().filter_map(told::standing).collect()
+    }
+
+    /// Calls that hold something.
+    pub fn open_holds(&self) -> usize {
+        self.lock().open_holds()
+    }
+
+    /// One step of the book. What expired or is over by then goes first, a little each time.
+    fn step<R>(&self, now: Moment, decide: impl FnOnce(&mut Book) -> R) -> R {
+        let mut book = self.lock();
+        let before = book.counts();
+        book.expire(now);
+        let result = decide(&mut book);
+        let after = book.counts();
+        drop(book);
+        if before != after {
+            self.counters.alarmed(&before, &after);
+        }
+        result
+    }
+
+    fn refuse(&self, spent: &Spent, now: Moment) -> Refusal {
+        self.counters.refused(spent);
+        told::refused(spent, now)
+    }
+
+    /// A panic elsewhere leaves the book between two steps, each of which is whole.
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the ledger keeps of a hold, for a process that has to start without this one's memory.
+pub const fn held(need: &Need, now: Moment) -> Held {
+    Held {
+        usd: need.most(),
+        tokens: need.worst_tokens,
+        until: now.after(UNSURE_MS),
+    }
+}
+
+fn payers_of(spent: &[Spending]) -> Vec<Vec<Scope>> {
+    spent.iter().map(scopes_of_spending).collect()
+}
+
+fn past<'a>(spent: &'a [Spending], payers: &'a [Vec<Scope>]) -> impl Iterator<Item = Past<'a>> {
+    spent.iter().zip(payers).map(|(row, scopes)| Past {
+        scopes,
+        at: row.at,
+        cost: row.cost,
+        tokens: row.tokens,
+        requests: row.calls,
+    })
+}

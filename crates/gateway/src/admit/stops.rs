@@ -1,0 +1,184 @@
+//! The kill switch: who may call no more, and how calls under way learn of it.
+//!
+//! **Invariant**: once a stop is set, no call that it covers begins, and those under way end with an
+//! error in their own dialect and are settled (test `a_stop_ends_calls_under_way`).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use policy::ports::{CallId, Stop};
+use policy::refusal::{Reason, Refusal};
+use tokio_util::sync::CancellationToken;
+
+/// Who is stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Everybody.
+    pub everything: bool,
+    /// Keys, by public id.
+    pub keys: BTreeSet<String>,
+    /// Tasks, as clients name them.
+    pub tasks: BTreeSet<String>,
+}
+
+impl Stopped {
+    /// Why a call with this key and task may not go on, if it may not.
+    pub fn refusal(&self, key: &str, task: Option<&str>) -> Option<Refusal> {
+        let task = task.filter(|task| self.tasks.contains(*task));
+        let what = match task {
+            _ if self.everything => "every call was stopped".to_owned(),
+            _ if self.keys.contains(key) => format!("key `{key}` was stopped"),
+            Some(task) => format!("task `{task}` was stopped"),
+            None => return None,
+        };
+        let message = format!("{what} by an operator; `tokenwise resume` lets it go on");
+        Some(Refusal::new(Reason::Stopped, message))
+    }
+}
+
+impl FromIterator<Stop> for Stopped {
+    fn from_iter<I: IntoIterator<Item = Stop>>(stops: I) -> Self {
+        let mut stopped = Self::default();
+        for stop in stops {
+            match stop {
+                Stop::Everything => stopped.everything = true,
+                Stop::Key(id) => _ = stopped.keys.insert(id),
+                Stop::Task(name) => _ = stopped.tasks.insert(name),
+            }
+        }
+        stopped
+    }
+}
+
+/// The kill switch, and the calls that it can reach.
+#[derive(Debug, Default)]
+pub struct Stops {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stopped: Stopped,
+    live: HashMap<CallId, Reached>,
+}
+
+/// A call under way.
+#[derive(Debug)]
+struct Reached {
+    key: String,
+    task: Option<String>,
+    token: CancellationToken,
+}
+
+/// Held for as long as a call is under way.
+#[derive(Debug)]
+pub struct Live {
+    stops: Arc<Stops>,
+    call: CallId,
+    token: CancellationToken,
+}
+
+impl Stops {
+    /// Sets who is stopped, and ends their calls.
+    pub fn set(&self, stopped: Stopped) {
+        let mut state = self.lock();
+        for call in state.live.values() {
+            if stopped.refusal(&call.key, call.task.as_deref()).is_some() {
+                call.token.cancel();
+            }
+        }
+        state.stopped = stopped;
+    }
+
+    /// Who is stopped.
+    pub fn stopped(&self) -> Stopped {
+        self.lock().stopped.clone()
+    }
+
+    /// Lets a call begin, unless it is stopped.
+    pub fn enter(
+        self: &Arc<Self>,
+        call: &CallId,
+        key: &str,
+        task: Option<&str>,
+    ) -> Result<Live, Refusal> {
+        let mut state = self.lock();
+        if let Some(refusal) = state.stopped.refusal(key, task) {
+            return Err(refusal);
+        }
+        let token = CancellationToken::new();
+        let reached = Reached {
+            key: key.to_owned(),
+            task: task.map(str::to_owned),
+            token: token.clone(),
+        };
+        state.live.insert(call.clone(), reached);
+        Ok(Live {
+            stops: Arc::clone(self),
+            call: call.clone(),
+            token,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    /// Cancelled when the call is stopped.
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// What the client of a stopped call is told.
+    pub fn refusal(&self) -> Refusal {
+        let state = self.stops.lock();
+        let told = state.live.get(&self.call).and_then(|call| {
+            let stopped = &state.stopped;
+            stopped.refusal(&call.key, call.task.as_deref())
+        });
+        told.unwrap_or_else(|| {
+            Refusal::new(Reason::Stopped, "this call was stopped by an operator")
+        })
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.stops.lock().live.remove(&self.call);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_reaches_whom_it_names() {
+        let stops = Arc::new(Stops::default());
+        let enter = |call: &str, key: &str, task| stops.enter(&CallId(call.into()), key, task);
+        let one = enter("1", "a", Some("t")).expect("nobody is stopped");
+        let two = enter("2", "b", None).expect("nobody is stopped");
+        let tasks = Stopped {
+            tasks: BTreeSet::from(["t".to_owned()]),
+            ..Stopped::default()
+        };
+        stops.set(tasks);
+        assert!(one.token().is_cancelled());
+        assert!(!two.token().is_cancelled());
+        let message = one.refusal().message;
+        assert!(message.starts_with("task `t` was stopped"), "{message}");
+        assert!(enter("3", "a", Some("t")).is_err());
+        drop(enter("4", "a", None).expect("another task"));
+        stops.set(Stopped {
+            everything: true,
+            ..Stopped::default()
+        });
+        assert!(two.token().is_cancelled());
+        stops.set(Stopped::default());
+        assert!(enter("5", "a", Some("t")).is_ok());
+        drop((one, two));
+        assert!(stops.lock().live.is_empty());
+    }
+}

@@ -1,0 +1,508 @@
+//! The legs of a call: each is shaped, held, sent and looked at; what fails is followed up as
+//! `policy::dispatch` says, until an answer begins or nobody is left.
+//!
+//! **Invariant**: the client sees one answer, never the beginning of two; every leg that was sent is
+//! in the ledger (test
+//! `the_sixteen_behaviours_are_rescued_or_cleanly_refused`).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::response::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Either;
+use hyper::body::Incoming;
+use policy::admit::book::hold::Need as Budgeted;
+use policy::dispatch::fault::{Alarm, Fault};
+use policy::dispatch::lineup::Need;
+use policy::dispatch::patience::Pace;
+use policy::dispatch::read::read_status;
+use policy::dispatch::retry::Visible;
+use policy::dispatch::walk::Ending;
+use policy::moment::Moment;
+use policy::ports::End;
+use policy::refusal::{Reason, Refusal};
+use tokio::time::Instant;
+use wire::dialect::Dialect;
+use wire::json::Tape;
+
+use crate::admit;
+use crate::dispatch::headers;
+use crate::dispatch::hold::{self, Bound};
+use crate::dispatch::peek::{Beginning, Broken, Waits, peek};
+use crate::dispatch::pieces::Pieces;
+use crate::dispatch::send;
+use crate::dispatch::shape::{self, Shaped};
+use crate::dispatch::turn::{Follows, Turn};
+use crate::life::Service;
+use crate::relay::reply::ReplyBody;
+use crate::relay::stream::{Reading, reported};
+use crate::relay::whole::{self, Meter, TARGET_HEADER, Unread};
+use crate::route::{Plan, Route};
+use crate::settle::faults::whose;
+use crate::settle::receipt::{Opening, Outcome, Receipt, Reported};
+use crate::setup;
+
+/// What is to be sent, to whomever serves it.
+pub struct Job<'a> {
+    /// The targets.
+    pub route: &'a Route,
+    /// The model as the client named it.
+    pub asked: &'a str,
+    /// The user that the body names.
+    pub user: Option<&'a str>,
+    /// The client's body.
+    pub body: &'a Bytes,
+    /// Where it goes, below a base address.
+    pub path: &'static str,
+    /// How its answer is read.
+    pub meter: Meter,
+    /// What it asks of a target.
+    pub need: Need,
+    /// What bounds its usage.
+    pub bound: Bound,
+}
+
+/// An answer that has begun.
+enum Answer {
+    Whole(Parts, Bytes),
+    Flowing(Parts, Beginning, Incoming, Reading),
+}
+
+/// A leg that brought none.
+struct Failed {
+    fault: Fault,
+    end: End,
+    so_far: Option<Reported>,
+    told: Told,
+}
+
+/// What a target said of its failure: what the client is told if nobody can serve the call.
+struct Word<'p> {
+    fault: Fault,
+    told: Told,
+    plan: &'p Plan,
+}
+
+/// The words themselves: an answer of the upstream's, or ours where there is none.
+enum Told {
+    Answer(Parts, Bytes),
+    Refusal(Refusal),
+}
+
+/// Sends a call to its targets until one answers.
+pub async fn serve(
+    service: &Service<'_>,
+    job: &Job<'_>,
+    shape: impl Fn(&Plan) -> Shaped,
+) -> Result<Response<ReplyBody>, Refusal> {
+    let Service {
+        gateway,
+        setup,
+        call,
+    } = *service;
+    let nobody = || Refusal::new(Reason::UnknownModel, "no target serves this call");
+    let turn = Turn::start(gateway, setup, &job.route.lineup, job.need, &call.id.0);
+    let turn = turn.ok_or_else(nobody)?;
+    let (first, at) = (turn.candidate(), turn.at());
+    let mut plan = job.route.plans.get(first).ok_or_else(nobody)?;
+    let mut shaped = shape(plan);
+    let mut receipt = open(service, job, plan, &mut shaped, turn)?;
+    let mut word: Option<Word<'_>> = None;
+    wait_until(service, at).await;
+    loop {
+        let failed = match leg(service, job, plan, shaped, &mut receipt).await {
+            Ok(answer) => return Ok(reply(answer, job, receipt, setup.limits.idle_timeout).await),
+            Err(failed) => failed,
+        };
+        let Failed {
+            fault,
+            end,
+            so_far,
+            told,
+        } = failed;
+        receipt.leg_failed(fault, end, so_far);
+        let turn = receipt.turn();
+        let here = turn.as_ref().map_or(first, |turn| turn.candidate());
+        // As the walk chooses what is shown: the first target's word, or whoever refuses content.
+        if word.is_none() || here == first || fault == Fault::Refused {
+            word = Some(Word { fault, told, plan });
+        }
+        let nothing = Follows::Nothing(None);
+        let follows = turn.map_or(nothing, |turn| turn.failed(fault, Visible::Nothing));
+        if let Follows::Nothing(ending) = follows {
+            return give_up(ending, word, receipt).await;
+        }
+        let (next, at) = receipt
+            .turn()
+            .map_or((first, Moment(0)), |turn| (turn.candidate(), turn.at()));
+        wait_until(service, at).await;
+        plan = job.route.plans.get(next).ok_or_else(nobody)?;
+        shaped = shape(plan);
+        let need = gateway
+            .accounts
+            .is_limited()
+            .then(|| needed(service, plan, &job.bound, gateway.clock.now()));
+        if let Err(refusal) = receipt.next_leg(plan, shaped.ticket.take(), need.as_ref()) {
+            tracing::info!(call = call.id.0, why = refusal.message, "no further leg");
+            return give_up(None, word, receipt).await;
+        }
+    }
+}
+
+/// Holds the first leg's worst case and opens the account of the call.
+fn open(
+    service: &Service<'_>,
+    job: &Job<'_>,
+    plan: &Plan,
+    shaped: &mut Shaped,
+    turn: Turn,
+) -> Result<Receipt, Refusal> {
+    let Service {
+        gateway,
+        setup,
+        call,
+    } = *service;
+    let opening = Opening::of(call, job.asked, plan, job.body.len());
+    let opening = opening
+        .of_user(job.user)
+        .shaped(shaped.session.take(), shaped.ticket.take())
+        .on(turn);
+    let opening = held(service, plan, &job.bound, opening)?;
+    Ok(Receipt::open(gateway, setup, opening))
+}
+
+/// The opening with its money held, where anything is limited.
+pub fn held(
+    service: &Service<'_>,
+    plan: &Plan,
+    bound: &Bound,
+    opening: Opening,
+) -> Result<Opening, Refusal> {
+    let Service { gateway, .. } = *service;
+    if !gateway.accounts.is_limited() {
+        return Ok(opening);
+    }
+    let now = gateway.clock.now();
+    let need = needed(service, plan, bound, now);
+    let (hold, notices) = gateway.accounts.reserve(opening.row(), need, now)?;
+    Ok(opening.holding(hold, admit::held(&need, now), &notices))
+}
+
+/// What a leg may use, and what it is expected to.
+fn needed(service: &Service<'_>, plan: &Plan, bound: &Bound, now: Moment) -> Budgeted {
+    let Service { gateway, setup, .. } = *service;
+    let need = hold::need(setup, plan, bound, now);
+    gateway
+        .accounts
+        .expecting(need, &plan.upstream.id, &plan.model)
+}
+
+async fn wait_until(service: &Service<'_>, at: Moment) {
+    let millis = at.since(service.gateway.clock.now());
+    if millis > 0 {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+}
+
+/// Sends one leg and looks at the beginning of its answer.
+async fn leg(
+    service: &Service<'_>,
+    job: &Job<'_>,
+    plan: &Plan,
+    shaped: Shaped,
+    receipt: &mut Receipt,
+) -> Result<Answer, Failed> {
+    let Service {
+        gateway,
+        setup,
+        call,
+    } = *service;
+    if let Some(written) = shaped.wait {
+        shape::wait(written).await;
+    }
+    let mut fields = headers::upstream(&call.headers, &plan.upstream, setup.access);
+    fields.extend(shaped.headers);
+    let body = Either::Left(Pieces::of(job.body, &shaped.splice));
+    let (method, query) = (call.method.clone(), call.query.as_deref());
+    let request = send::request(method, &plan.upstream, job.path, query, fields, body);
+    let request = request.ok_or_else(|| unsendable(job.path))?;
+    let limits = &setup.limits;
+    let patience = receipt
+        .turn()
+        .and_then(|turn| turn.patience(Pace::Thinking));
+    let first_token = patience.map_or(limits.first_byte_timeout, |patience| {
+        let ours = Duration::from_millis(patience.first_token_ms);
+        ours.min(limits.first_byte_timeout)
+    });
+    let stall = patience.map_or(limits.idle_timeout, |patience| {
+        Duration::from_millis(patience.stall_ms).min(limits.idle_timeout)
+    });
+    let kept_back = patience.map_or(0, |patience| patience.kept_back_ms);
+    let waits = Waits {
+        first: Instant::now() + first_token,
+        stall,
+        kept_back: Duration::from_millis(kept_back),
+    };
+    receipt.sent();
+    let response = gateway
+        .http
+        .send(request, &plan.upstream, first_token)
+        .await;
+    let response = response.map_err(|unanswered| Failed {
+        fault: unanswered.fault,
+        end: End::UpstreamBroke,
+        so_far: None,
+        told: Told::Refusal(unanswered.refusal),
+    })?;
+    let (head, mut body) = response.into_parts();
+    receipt.answered(head.status.as_u16());
+    if head.status.is_success() && !whole::is_whole(&head) {
+        let reading = whole::reading(&head, job.meter);
+        return match begin(receipt, reading, &mut body, &waits).await {
+            Ok((beginning, reading)) => {
+                receipt.begun();
+                Ok(Answer::Flowing(head, beginning, body, reading))
+            }
+            Err((broken, reading)) => Err(broken_stream(broken, reading, plan)),
+        };
+    }
+    let answer = whole_answer(service, head, body, (stall, plan)).await?;
+    receipt.begun();
+    Ok(answer)
+}
+
+/// A stream whose beginning is being looked at. If the client leaves meanwhile, what the stream has
+/// said of its usage goes to the receipt.
+struct Looking<'r> {
+    reading: Option<Reading>,
+    receipt: &'r mut Receipt,
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        if let Some(reading) = self.reading.take() {
+            self.receipt.saw(reported(reading));
+        }
+    }
+}
+
+/// Looks at the beginning of an answer that flows.
+async fn begin(
+    receipt: &mut Receipt,
+    reading: Reading,
+    body: &mut Incoming,
+    waits: &Waits,
+) -> Result<(Beginning, Reading), (Broken, Reading)> {
+    let mut looking = Looking {
+        reading: Some(reading),
+        receipt,
+    };
+    let beginning = match &mut looking.reading {
+        Some(Reading::Dialect(_, stream)) => peek(body, stream, waits).await,
+        Some(Reading::Watched(_) | Reading::Opaque | Reading::Free) | None => {
+            Ok(Beginning::default())
+        }
+    };
+    let reading = looking.reading.take().unwrap_or(Reading::Opaque);
+    match beginning {
+        Ok(beginning) => Ok((beginning, reading)),
+        Err(broken) => Err((broken, reading)),
+    }
+}
+
+/// An answer that is read whole before the client is told of it.
+async fn whole_answer(
+    service: &Service<'_>,
+    head: Parts,
+    body: Incoming,
+    (stall, plan): (Duration, &Plan),
+) -> Result<Answer, Failed> {
+    let provider = &plan.upstream.id;
+    let limits = setup::Limits {
+        idle_timeout: stall,
+        ..service.setup.limits
+    };
+    let bytes = whole::collect(body, &limits).await;
+    let refusal = |unread: Unread| Told::Refusal(whole::broken(provider, unread.what()));
+    if !head.status.is_success() {
+        let now = service.gateway.clock.now();
+        let header = |name: &str| head.headers.get(name)?.to_str().ok();
+        // The status tells what is wrong, even if the words about it do not come.
+        let words = bytes.as_deref().unwrap_or_default();
+        return Err(Failed {
+            fault: read_status(head.status.as_u16(), header, words, now),
+            end: End::UpstreamError,
+            so_far: None,
+            told: bytes.map_or_else(refusal, |bytes| Told::Answer(head, bytes)),
+        });
+    }
+    let bytes = bytes.map_err(|unread| Failed {
+        fault: unread.fault(),
+        end: End::UpstreamBroke,
+        so_far: None,
+        told: refusal(unread),
+    })?;
+    if Tape::read(&bytes).is_err() {
+        let what = "sent an answer that is not JSON";
+        return Err(Failed {
+            fault: Fault::Unreadable,
+            end: End::UpstreamBroke,
+            so_far: None,
+            told: Told::Refusal(whole::broken(provider, what)),
+        });
+    }
+    Ok(Answer::Whole(head, bytes))
+}
+
+/// A stream that failed before anything could be seen of it: an error event is told as the answer
+/// that it would have been, had the upstream known earlier.
+fn broken_stream(broken: Broken, reading: Reading, plan: &Plan) -> Failed {
+    let Broken { fault, said } = broken;
+    let (end, told) = if let Some(data) = said {
+        let mut answer = Response::new(());
+        *answer.status_mut() = status_of(fault, plan.upstream.dialect);
+        let json = HeaderValue::from_static("application/json");
+        answer.headers_mut().insert(CONTENT_TYPE, json);
+        let (head, ()) = answer.into_parts();
+        (End::UpstreamError, Told::Answer(head, data))
+    } else {
+        let what = if matches!(fault, Fault::Silent | Fault::Stalled) {
+            "fell silent before its answer"
+        } else if fault == Fault::Unreadable {
+            "sent an event that breaks off"
+        } else {
+            "ended before its answer"
+        };
+        let refusal = whole::broken(&plan.upstream.id, what);
+        (End::UpstreamBroke, Told::Refusal(refusal))
+    };
+    Failed {
+        fault,
+        end,
+        so_far: Some(reported(reading)),
+        told,
+    }
+}
+
+/// The status with which the providers of a dialect tell such a fault.
+fn status_of(fault: Fault, dialect: Dialect) -> StatusCode {
+    let code = match fault {
+        Fault::RateLimited { .. } | Fault::Exhausted => 429,
+        Fault::Overloaded { .. } if dialect == Dialect::AnthropicMessages => 529,
+        Fault::Overloaded { .. } => 503,
+        Fault::Denied => 401,
+        Fault::ModelMissing => 404,
+        Fault::BadRequest | Fault::ContextExceeded | Fault::Refused | Fault::PrefillRejected => 400,
+        Fault::Unconnected
+        | Fault::Reset
+        | Fault::Silent
+        | Fault::Failed
+        | Fault::Unreadable
+        | Fault::Cut
+        | Fault::Stalled
+        | Fault::Interrupted => 500,
+    };
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn unsendable(path: &str) -> Failed {
+    let message = format!("`{path}` is not a path that can be called");
+    Failed {
+        fault: Fault::BadRequest,
+        end: End::Refused,
+        so_far: None,
+        told: Told::Refusal(Refusal::new(Reason::BadRequest, message)),
+    }
+}
+
+/// From here on nobody else can be asked, so that only the operator's own limit on silence holds.
+async fn reply(
+    answer: Answer,
+    job: &Job<'_>,
+    receipt: Receipt,
+    idle: Duration,
+) -> Response<ReplyBody> {
+    match answer {
+        Answer::Whole(head, bytes) => whole::whole(&head, bytes, job.meter, receipt).await,
+        Answer::Flowing(head, beginning, body, reading) => {
+            whole::flowing(&head, beginning, body, reading, receipt, idle)
+        }
+    }
+}
+
+/// Ends a call that nobody could serve, in the words of the target that it was meant for.
+async fn give_up(
+    ending: Option<Ending>,
+    word: Option<Word<'_>>,
+    mut receipt: Receipt,
+) -> Result<Response<ReplyBody>, Refusal> {
+    let retry_after_s = ending.and_then(|ending| ending.retry_after_s);
+    let mut refusal = match word {
+        Some(Word {
+            fault,
+            told: Told::Answer(head, bytes),
+            plan,
+        }) => match ours_to_mend(fault, plan) {
+            None => return Ok(passed_on(&head, bytes, plan, retry_after_s, receipt).await),
+            Some(refusal) => refusal,
+        },
+        Some(Word {
+            told: Told::Refusal(refusal),
+            ..
+        }) => refusal,
+        None => Refusal::new(Reason::Internal, "the call was given up"),
+    };
+    refusal.retry_after_s = refusal.retry_after_s.or(retry_after_s);
+    receipt.settle(Outcome {
+        end: End::UpstreamBroke,
+        status: 502,
+        reported: Reported::Nothing,
+    });
+    Err(refusal)
+}
+
+/// The error answer of a target, which need not be the last one that was asked.
+async fn passed_on(
+    head: &Parts,
+    bytes: Bytes,
+    plan: &Plan,
+    retry_after_s: Option<u64>,
+    receipt: Receipt,
+) -> Response<ReplyBody> {
+    let mut response = whole::whole(head, bytes, Meter::Free, receipt).await;
+    let headers = response.headers_mut();
+    let target = format!("{}/{}", plan.upstream.id, plan.model);
+    if let Ok(target) = HeaderValue::from_str(&target) {
+        headers.insert(TARGET_HEADER, target);
+    }
+    if let Some(seconds) = retry_after_s {
+        let told = headers.entry(RETRY_AFTER);
+        told.or_insert_with(|| HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// What the client must not take for its own fault: our credential, our account.
+fn ours_to_mend(fault: Fault, plan: &Plan) -> Option<Refusal> {
+    let provider = &plan.upstream.id;
+    let message = match fault.alarm(whose(plan))? {
+        Alarm::CredentialDenied => format!(
+            "provider `{provider}` does not accept the gateway's credential; its operator must \
+             renew it"
+        ),
+        Alarm::AccountExhausted => format!(
+            "the gateway's account at provider `{provider}` has no quota left; its operator must \
+             top it up"
+        ),
+        // The client may have named the model itself, and can read what is said of it.
+        Alarm::ModelMissing => return None,
+    };
+    tracing::error!(
+        provider,
+        fault = fault.name(),
+        "a provider needs its operator"
+    );
+    Some(Refusal::new(Reason::UpstreamUnreachable, message))
+}

@@ -1,0 +1,124 @@
+//! What budgets are restored from: what was spent, summed in the database, and the holds whose
+//! calls a crash cut off.
+//!
+//! **Invariant**: a sum here equals the same sum in Rust, call by call (store conformance,
+//! `spending_is_exact`), and no start reads more of the file than it must (test
+//! `indexes_are_used`).
+
+use policy::moment::Moment;
+use policy::money::PicoUsd;
+use policy::ports::CallOpened;
+use policy::ports::read::Spending;
+use rusqlite::{Connection, Row};
+use wire::usage::Tokens;
+
+use super::rows::{self, CALL_COLUMNS, whole};
+use super::sums::{exact, sum};
+use crate::MINUTE_MS;
+
+/// What `wire::usage::Usage::input` adds up, and the output.
+const TOKEN_COLUMNS: [&str; 8] = [
+    "l.uncached",
+    "l.cache_read",
+    "l.cache_write_5m",
+    "l.cache_write_30m",
+    "l.cache_write_1h",
+    "l.cache_write_12h",
+    "l.audio_input",
+    "l.output",
+];
+
+/// What settled calls that were received since then used, by payers and minute.
+pub(super) fn spending(connection: &Connection, since: Moment) -> rusqlite::Result<Vec<Spending>> {
+    connection
+        .prepare_cached(&spending_query())?
+        .query_map([whole(since.0)], read)?
+        .collect()
+}
+
+/// One pass over calls and legs: what belongs to the call itself counts on its first row only,
+/// which is its first leg, or no leg.
+fn spending_query() -> String {
+    let of_call = |value: &str| format!("CASE WHEN coalesce(l.position, 0) = 0 THEN {value} END");
+    let cost = exact(&of_call("coalesce(c.cost_pico_usd, c.held_pico_usd, 0)"));
+    let calls = of_call("1");
+    let tokens = TOKEN_COLUMNS.map(exact).join(", ");
+    format!(
+        "SELECT c.key, c.session, c.task, c.model, c.organisation, c.team, c.user, c.tags, \
+         min(c.opened_at_ms), count({calls}), {cost}, {tokens} \
+         FROM calls c LEFT JOIN legs l ON l.call_id = c.id \
+         WHERE c.opened_at_ms >= ?1 AND c.settled_at_ms IS NOT NULL AND c.ending <> 'recovered' \
+         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, c.opened_at_ms / {MINUTE_MS}"
+    )
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Spending> {
+    let mut tokens: i128 = 0;
+    for place in 0..TOKEN_COLUMNS.len() {
+        tokens += sum(row, 12 + 2 * place)?;
+    }
+    Ok(Spending {
+        key: row.get(0)?,
+        session: row.get(1)?,
+        task: row.get(2)?,
+        model: row.get(3)?,
+        payers: rows::payers(row, 4)?,
+        at: Moment(row.get(8)?),
+        cost: PicoUsd(sum(row, 10)?),
+        tokens: Tokens(u64::try_from(tokens).unwrap_or(u64::MAX)),
+        calls: row.get(9)?,
+    })
+}
+
+/// The recovered calls whose hold lasts beyond `now`, in the order in which they were opened.
+pub(super) fn cut_off(connection: &Connection, now: Moment) -> rusqlite::Result<Vec<CallOpened>> {
+    connection
+        .prepare_cached(&cut_off_query())?
+        .query_map([whole(now.0)], rows::opened)?
+        .collect()
+}
+
+/// The index is named, because sorting by id is taken for a reason to read the whole table.
+fn cut_off_query() -> String {
+    format!(
+        "SELECT {CALL_COLUMNS} FROM calls c INDEXED BY calls_cut_off \
+         WHERE c.ending = 'recovered' AND c.held_until_ms > ?1 ORDER BY c.id"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema;
+    use super::*;
+
+    /// The steps of a query that touch a table, as SQLite plans them for an empty file.
+    fn plan(query: &str) -> Vec<String> {
+        let connection = Connection::open_in_memory().expect("opened");
+        schema::make(&connection).expect("made");
+        let mut statement = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {query}"))
+            .expect("planned");
+        let steps = statement
+            .query_map([0], |row| row.get::<_, String>(3))
+            .expect("read");
+        let steps = steps.map(|step| step.expect("text"));
+        steps
+            .filter(|step| step.contains(" c ") || step.contains(" l "))
+            .collect()
+    }
+
+    #[test]
+    fn indexes_are_used() {
+        assert_eq!(
+            plan(&cut_off_query()),
+            ["SEARCH c USING INDEX calls_cut_off (held_until_ms>?)"]
+        );
+        assert_eq!(
+            plan(&spending_query()),
+            [
+                "SEARCH c USING INDEX calls_by_time (opened_at_ms>?)",
+                "SEARCH l USING PRIMARY KEY (call_id=?) LEFT-JOIN",
+            ]
+        );
+    }
+}
