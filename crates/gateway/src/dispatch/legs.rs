@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::response::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Either;
@@ -445,7 +445,7 @@ async fn give_up(
             told: Told::Answer(head, bytes),
             plan,
         }) => match ours_to_mend(fault, plan) {
-            None => return Ok(passed_on(&head, bytes, plan, retry_after_s, receipt).await),
+            None => return Ok(passed_on(&head, bytes, plan, receipt).await),
             Some(refusal) => refusal,
         },
         Some(Word {
@@ -468,7 +468,6 @@ async fn passed_on(
     head: &Parts,
     bytes: Bytes,
     plan: &Plan,
-    retry_after_s: Option<u64>,
     receipt: Receipt,
 ) -> Response<ReplyBody> {
     let mut response = whole::whole(head, bytes, Meter::Free, receipt).await;
@@ -476,10 +475,6 @@ async fn passed_on(
     let target = format!("{}/{}", plan.upstream.id, plan.model);
     if let Ok(target) = HeaderValue::from_str(&target) {
         headers.insert(TARGET_HEADER, target);
-    }
-    if let Some(seconds) = retry_after_s {
-        let told = headers.entry(RETRY_AFTER);
-        told.or_insert_with(|| HeaderValue::from(seconds));
     }
     response
 }
