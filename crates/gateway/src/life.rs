@@ -167,7 +167,7 @@ impl Service<'_> {
                 input: None,
                 tail: tail(&request),
             },
-            bound: Bound::of(&request),
+            bound: self.bound(dialect, || Bound::of(&request)),
         };
         legs::serve(self, &job, |plan| {
             shape::shape(gateway, setup, call, &request, plan)
@@ -230,6 +230,16 @@ impl Service<'_> {
             Shaped::edited(splice)
         })
         .await
+    }
+
+    /// What bounds a call's usage; worked out only where anything is limited, for it looks over the
+    /// whole body.
+    fn bound(&self, dialect: Dialect, of: impl FnOnce() -> Bound) -> Bound {
+        if self.gateway.accounts.is_limited() {
+            of()
+        } else {
+            Bound::free(dialect)
+        }
     }
 
     /// The targets of a model that the key may call.
