@@ -17,8 +17,9 @@ use wire::dialect::request::Request;
 use wire::dialect::stream::UsageDisplay;
 use wire::dialect::{Dialect, read_model, read_user};
 use wire::problem::Problem;
-use wire::prompt::Role;
+use wire::prompt::{Part, Role};
 use wire::splice::Splice;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::Gateway;
 use crate::dispatch::headers;
@@ -167,6 +168,7 @@ impl Service<'_> {
                 input: None,
                 tail: tail(&request),
             },
+            conversation: (route.plans.len() > 1).then(|| conversation(call, &request)),
             bound: self.bound(dialect, || Bound::of(&request)),
         };
         legs::serve(self, &job, |plan| {
@@ -194,6 +196,7 @@ impl Service<'_> {
             path: "/v1/messages/count_tokens",
             meter: Meter::Free,
             need: plain(dialect),
+            conversation: None,
             bound: Bound::free(dialect),
         };
         legs::serve(self, &job, |plan| {
@@ -222,6 +225,7 @@ impl Service<'_> {
             path: "/embeddings",
             meter: Meter::Dialect(dialect, UsageDisplay::Shown),
             need: plain(dialect),
+            conversation: None,
             bound: Bound::of_embeddings(body.len(), dialect),
         };
         legs::serve(self, &job, |plan| {
@@ -349,6 +353,19 @@ fn user_in(body: &[u8]) -> Option<String> {
 fn named(user: &str) -> Option<&str> {
     let user = user.split("_session_").next().unwrap_or(user);
     (!user.is_empty() && !user.starts_with('{')).then_some(user)
+}
+
+/// What names a conversation before anybody has looked closer: its session, or everything up to its
+/// first message.
+fn conversation(call: &Call, request: &Request<'_>) -> u64 {
+    let seed = xxh3_64(call.key.as_bytes());
+    if let Some(session) = &call.session {
+        return xxh3_64_with_seed(session.as_bytes(), seed);
+    }
+    let mut segments = request.prompt.segments.iter();
+    let first = segments.find(|segment| segment.part == Part::Messages);
+    let chain = first.map(|segment| segment.chain).unwrap_or_default();
+    xxh3_64_with_seed(&chain.0.to_le_bytes(), seed)
 }
 
 /// How a conversation ends.

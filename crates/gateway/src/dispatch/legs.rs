@@ -60,6 +60,8 @@ pub struct Job<'a> {
     pub meter: Meter,
     /// What it asks of a target.
     pub need: Need,
+    /// The conversation that it belongs to, where several targets could serve it.
+    pub conversation: Option<u64>,
     /// What bounds its usage.
     pub bound: Bound,
 }
@@ -103,7 +105,8 @@ pub async fn serve(
         call,
     } = *service;
     let nobody = || Refusal::new(Reason::UnknownModel, "no target serves this call");
-    let turn = Turn::start(gateway, setup, &job.route.lineup, job.need, &call.id.0);
+    let (lineup, conversation) = (&job.route.lineup, job.conversation);
+    let turn = Turn::start(gateway, setup, lineup, job.need, conversation, &call.id.0);
     let turn = turn.ok_or_else(nobody)?;
     let (first, at) = (turn.candidate(), turn.at());
     let mut plan = job.route.plans.get(first).ok_or_else(nobody)?;

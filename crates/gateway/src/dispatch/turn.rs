@@ -25,6 +25,8 @@ pub struct Turn {
     rules: Rules,
     walk: Walk,
     leg: Option<Leg>,
+    /// The conversation, which goes back to where it was answered last.
+    conversation: Option<u64>,
     /// Where random draws come from: the call's id, which is random.
     seed: u64,
 }
@@ -53,6 +55,7 @@ impl Turn {
         setup: &Setup,
         lineup: &Arc<Lineup>,
         need: Need,
+        conversation: Option<u64>,
         call: &str,
     ) -> Option<Self> {
         let now = gateway.clock.now();
@@ -62,10 +65,12 @@ impl Turn {
             rules: setup.breaker,
             walk: Walk::new(setup.retry, need, now),
             leg: None,
+            conversation,
             seed: xxh3_64_with_seed(call.as_bytes(), 0),
         };
         let draw = turn.draw();
-        turn.leg = turn.decide(|walk, site| walk.start(site, None, now, draw));
+        let home = conversation.and_then(|it| gateway.healths.home(it));
+        turn.leg = turn.decide(|walk, site| walk.start(site, home, now, draw));
         turn.leg.is_some().then_some(turn)
     }
 
@@ -94,6 +99,9 @@ impl Turn {
         let now = self.gateway.clock.now();
         if let Some(mut leg) = self.leg.take() {
             self.decide(|_, site| leg.begun(site, after_ms, now));
+            if let Some(conversation) = self.conversation {
+                self.gateway.healths.settle_in(conversation, leg.target);
+            }
             self.leg = Some(leg);
         }
     }
