@@ -3,6 +3,8 @@
 //! **Invariant**: a client that has the last byte is in the ledger; a disk, an upstream or a client
 //! that hangs is given up within its limit. Limits pass on a paused clock.
 
+use std::sync::atomic::Ordering;
+
 use policy::ports::End;
 use testkit::client::{Client, exchange};
 use testkit::http1::{Ending, Piece};
@@ -257,5 +259,37 @@ async fn an_upstream_that_is_not_there_is_named() {
         let settled = calls[row].settled.as_ref().unwrap();
         assert_eq!((settled.end, settled.status), (End::UpstreamBroke, 502));
         assert_eq!(settled.cost.unwrap().0, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_down_takes_no_calls() {
+    for (row, spoken) in SPOKEN.iter().enumerate() {
+        let upstream = Upstream::scripted([Step::json(200, ANSWERS[row])]).await;
+        let stage = Stage::with(plain(upstream.url())).await;
+        let body = STREAMS[row].0.replace(r#""stream":true,"#, "");
+        let call = async || {
+            let body = body.as_bytes();
+            exchange(&stage.url, "POST", spoken.path, spoken.headers, body).await
+        };
+        stage.books.is_behind.store(true, Ordering::SeqCst);
+        let refused = call().await;
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert!(
+            refused
+                .text()
+                .contains("the ledger's disk does not keep up"),
+            "{}",
+            refused.text()
+        );
+        let ready = exchange(&stage.url, "GET", "/readyz", &[], b"").await;
+        assert_eq!(
+            (ready.status, ready.text()),
+            (503, "ledger behind\n".to_owned())
+        );
+        assert_eq!(upstream.requests().len(), 0);
+        stage.books.is_behind.store(false, Ordering::SeqCst);
+        assert_eq!(call().await.status, 200);
+        assert_eq!(stage.books.settled(1).await.len(), 1);
     }
 }

@@ -5,7 +5,7 @@
 //! (`Books::wait_for`).
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gateway::clock::Clock;
@@ -86,6 +86,8 @@ pub(crate) struct Written {
 pub(crate) struct Books {
     rows: Mutex<Rows>,
     written: watch::Sender<Written>,
+    /// Whether its disk does not keep up.
+    pub(crate) is_behind: AtomicBool,
     /// Acknowledgements kept back; `None` while they are given at once.
     held: Mutex<Option<Vec<Acknowledge>>>,
     /// Looks at every opening, right after its money was held.
@@ -177,7 +179,10 @@ impl Ledger for Books {
     }
 
     fn health(&self) -> LedgerHealth {
-        LedgerHealth::default()
+        LedgerHealth {
+            behind: self.is_behind.load(Ordering::SeqCst),
+            ..LedgerHealth::default()
+        }
     }
 }
 
