@@ -167,17 +167,8 @@ mod tests {
 
     #[test]
     fn terms_are_checked() {
-        let long = "x".repeat(129);
-        for (text, fits) in [
-            ("search", true),
-            ("Team Süd, \"a\"", true),
-            (&long[1..], true),
-            (&long, false),
-            ("", false),
-            (" a", false),
-            ("a\n", false),
-            ("a\u{1b}[2J", false),
-        ] {
+        // What fits is `policy`'s to say; that each place asks it is said here.
+        for (text, fits) in [("search", true), ("a\n", false)] {
             let terms = Terms {
                 team: Some(text.to_owned()),
                 ..Terms::default()
