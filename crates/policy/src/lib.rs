@@ -11,4 +11,5 @@ pub mod money;
 pub mod ports;
 pub mod prices;
 pub mod refusal;
+pub mod route;
 pub mod shape;

@@ -22,6 +22,7 @@ const PURE_CRATES: &[&str] = &[
     "serde_json",
     "thiserror",
     "toml",
+    "whichlang",
     "wide",
     "wire",
     "xxhash-rust",

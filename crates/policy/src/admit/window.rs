@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use jiff::civil::Date;
+use jiff::civil::{Date, Time};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan};
 
@@ -81,6 +81,11 @@ impl Zone {
             .get(name)
             .map(Self)
             .map_err(|_| UnknownZone(name.to_owned()))
+    }
+
+    /// What its clocks show; none beyond the end of calendars.
+    pub fn clock(&self, at: Moment) -> Option<Time> {
+        timestamp(at).map(|at| self.0.to_datetime(at).time())
     }
 
     /// The IANA name.
