@@ -9,6 +9,7 @@ pub mod admit;
 pub mod clock;
 pub mod dispatch;
 pub mod id;
+pub mod lately;
 pub mod life;
 pub mod metrics;
 pub mod receive;
@@ -35,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::receive::guesses::Guesses;
 use crate::receive::keyring::Keyring;
 use crate::receive::{GUESS_DELAY, GUESSES_AT_ONCE};
+use crate::route::memory::RouteMemory;
 use crate::setup::Setup;
 use crate::tasks::Tasks;
 
@@ -64,6 +66,8 @@ pub struct Gateway {
     pub tasks: Tasks,
     /// The connection pool.
     pub http: Http,
+    /// What the route lever remembers.
+    pub routing: RouteMemory,
     /// The cache lever's memory, and the worlds that it is compared with.
     pub cache: CacheLever,
 }
@@ -93,6 +97,7 @@ impl Gateway {
             metrics,
             tasks: Tasks::default(),
             http,
+            routing: RouteMemory::default(),
             cache: CacheLever::default(),
         })
     }

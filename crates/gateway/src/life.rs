@@ -33,8 +33,10 @@ use crate::relay::models;
 use crate::relay::refuse::refuse;
 use crate::relay::reply::ReplyBody;
 use crate::relay::whole::{Meter, relay};
+use crate::route::place::place;
 use crate::route::{Plan, Route, route};
-use crate::settle::receipt::{Opening, Outcome, Receipt, Reported};
+use crate::settle::opening::Opening;
+use crate::settle::receipt::{Outcome, Receipt, Reported};
 use crate::setup::Setup;
 
 /// Serves one call.
@@ -142,23 +144,20 @@ impl Service<'_> {
         dialect: Dialect,
         pinned: Option<&str>,
     ) -> Result<Response<ReplyBody>, Refusal> {
-        let Self {
-            gateway,
-            setup,
-            call,
-        } = *self;
         let request = dialect
             .read(&body)
             .map_err(|error| unreadable(error.problem()))?;
-        let route = self.route(&request.model, dialect, pinned)?;
+        let conversation = conversation(self.call, &request);
+        let placed = place(self, &request, pinned, conversation)?;
         let usage = if request.usage_asked {
             UsageDisplay::Shown
         } else {
             UsageDisplay::Hidden
         };
         let job = Job {
-            route: &route,
+            route: &placed.route,
             asked: &request.model,
+            placed: Some(&placed),
             user: user(&request),
             body: &body,
             path: main_path(dialect),
@@ -168,11 +167,11 @@ impl Service<'_> {
                 input: None,
                 tail: tail(&request),
             },
-            conversation: (route.plans.len() > 1).then(|| conversation(call, &request)),
+            conversation: (placed.route.plans.len() > 1).then_some(conversation),
             bound: self.bound(dialect, || Bound::of(&request)),
         };
         legs::serve(self, &job, |plan| {
-            shape::shape(gateway, setup, call, &request, plan)
+            shape::shape(self, &request, plan, placed.instead_of(plan))
         })
         .await
     }
@@ -191,6 +190,7 @@ impl Service<'_> {
         let job = Job {
             route: &route,
             asked: &request.model,
+            placed: None,
             user: user(&request),
             body: &body,
             path: "/v1/messages/count_tokens",
@@ -220,6 +220,7 @@ impl Service<'_> {
         let job = Job {
             route: &route,
             asked: &request.model,
+            placed: None,
             user: user.as_deref(),
             body: &body,
             path: "/embeddings",
@@ -266,7 +267,7 @@ impl Service<'_> {
         let model = read_model(body.bytes()).unwrap_or_default();
         self.call.may_call(&model)?;
         let plan = Plan {
-            upstream: upstream.clone(),
+            upstream: Arc::clone(upstream),
             model,
         };
         let bound = match self.call.method {

@@ -4,6 +4,7 @@
 //! (test `a_setup_refuses_what_it_cannot_serve`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Uri};
@@ -12,6 +13,7 @@ use policy::admit::limit::{self, Limit, LimitError};
 use policy::dispatch::lineup::CANDIDATES_MAX;
 use policy::dispatch::{breaker, retry};
 use policy::prices::PriceBook;
+use policy::route::rules::When;
 use wire::dialect::Dialect;
 use wire::provider::{Auth, CacheKey};
 
@@ -72,6 +74,17 @@ pub enum LeverMode {
     /// Decide and act.
     #[default]
     On,
+}
+
+impl LeverMode {
+    /// The name in configuration and notes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Observe => "observe",
+            Self::On => "on",
+        }
+    }
 }
 
 /// Whether streams that do not ask for usage are made to report it.
@@ -146,6 +159,23 @@ pub struct Target {
     pub model: String,
 }
 
+/// A route of the configuration: which calls it takes, and what may be done with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name in reports.
+    pub name: String,
+    /// Which calls it takes.
+    pub when: When,
+    /// In place of the model that the client asked for: a name of `routes`, or `provider/model`.
+    pub to: Option<String>,
+    /// Targets that its owner holds to be as good: cost alone decides between them.
+    pub as_good: Vec<Target>,
+    /// The longest usual wait for a first token of a target that is chosen over the client's.
+    pub first_token_ms_max: Option<u64>,
+    /// The route lever.
+    pub mode: LeverMode,
+}
+
 /// What may be used, by whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Budgets {
@@ -159,10 +189,12 @@ pub struct Budgets {
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// Providers, in order of preference.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<Arc<Upstream>>,
     /// Names of ours for targets: of each list of equal deployments one is called; the next list is
     /// the fallback of the one before.
     pub routes: BTreeMap<String, Vec<Vec<Target>>>,
+    /// Routes, of which the first takes a call whose conditions hold.
+    pub rules: Vec<Rule>,
     /// How legs that fail are followed up.
     pub retry: retry::Policy,
     /// When a target is left alone.
@@ -206,6 +238,19 @@ pub enum SetupError {
     /// Limits that contradict each other.
     #[error(transparent)]
     Limits(#[from] LimitError),
+    /// A route to nowhere.
+    #[error(
+        "route `{route}` leads to `{provider}`, which is neither a name of `[models]` nor a model of \
+         a configured provider; configured: {configured}"
+    )]
+    UnknownStop {
+        /// The route.
+        route: String,
+        /// What it names.
+        provider: String,
+        /// What there is.
+        configured: String,
+    },
     /// An alias to nowhere.
     #[error(
         "model alias `{alias}` names provider `{provider}`, which is not configured; configured: {configured}"
@@ -251,12 +296,40 @@ impl Setup {
                 });
             }
         }
+        for rule in &self.rules {
+            self.check_rule(rule)?;
+        }
         limit::check(&self.budgets.limits)?;
         Ok(self)
     }
 
+    /// Refuses a route that names what is not there.
+    fn check_rule(&self, rule: &Rule) -> Result<(), SetupError> {
+        let unknown = |provider: &str| SetupError::UnknownStop {
+            route: rule.name.clone(),
+            provider: provider.to_owned(),
+            configured: self.configured(),
+        };
+        let mut targets = rule.as_good.iter();
+        if let Some(target) = targets.find(|it| self.upstream(&it.provider).is_none()) {
+            return Err(unknown(&target.provider));
+        }
+        let Some(to) = rule
+            .to
+            .as_deref()
+            .filter(|to| !self.routes.contains_key(*to))
+        else {
+            return Ok(());
+        };
+        let provider = to.split_once('/').map_or(to, |(provider, _)| provider);
+        match self.upstream(provider) {
+            Some(_) if to.contains('/') => Ok(()),
+            _ => Err(unknown(provider)),
+        }
+    }
+
     /// The upstream with this id.
-    pub fn upstream(&self, id: &str) -> Option<&Upstream> {
+    pub fn upstream(&self, id: &str) -> Option<&Arc<Upstream>> {
         self.upstreams.iter().find(|upstream| upstream.id == id)
     }
 
@@ -275,7 +348,7 @@ impl Setup {
 #[cfg(test)]
 pub(crate) mod sample {
     use super::{
-        Access, AskUsage, Auth, BTreeMap, Budgets, CacheKey, Credential, Dialect, LeverMode,
+        Access, Arc, AskUsage, Auth, BTreeMap, Budgets, CacheKey, Credential, Dialect, LeverMode,
         Limits, PriceBook, Setup, Upstream, Uri, breaker, retry,
     };
 
@@ -295,8 +368,9 @@ pub(crate) mod sample {
 
     pub(crate) fn setup(upstreams: Vec<Upstream>) -> Setup {
         Setup {
-            upstreams,
+            upstreams: upstreams.into_iter().map(Arc::new).collect(),
             routes: BTreeMap::new(),
+            rules: Vec::new(),
             retry: retry::Policy::default(),
             breaker: breaker::Rules::default(),
             budgets: Budgets::default(),

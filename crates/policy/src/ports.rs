@@ -24,16 +24,19 @@ pub struct CallId(pub String);
 pub enum Lever {
     /// Provider prompt caching: markers, keys, lifetimes.
     Cache,
+    /// Another target than the client's: a route's own, or a cheaper one.
+    Route,
 }
 
 impl Lever {
-    /// Every lever, in the fixed order in which savings are split.
-    pub const ALL: [Self; 1] = [Self::Cache];
+    /// Every lever, in the order in which reports show them.
+    pub const ALL: [Self; 2] = [Self::Cache, Self::Route];
 
     /// The name in configuration, reports and rows.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cache => "cache",
+            Self::Route => "route",
         }
     }
 }

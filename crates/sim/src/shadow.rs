@@ -87,6 +87,66 @@ impl Shadow {
     }
 }
 
+/// A call that is over, at a target that did not serve it.
+#[derive(Clone, Copy, Debug)]
+pub struct Elsewhere<'a> {
+    /// The other model's cache and prices.
+    pub terms: &'a Terms,
+    /// As the client would have sent it there.
+    pub untouched: &'a Sent,
+    /// When it was sent.
+    pub at: Moment,
+    /// When the first byte of the answer arrived.
+    pub first_token_at: Moment,
+    /// What the provider that served it reported.
+    pub actual: &'a Usage,
+}
+
+impl Shadow {
+    /// The usage that the call would have had at a target that did not serve it: as many tokens, by
+    /// the state of that target's cache had it served all of the session.
+    pub fn imagine(&mut self, elsewhere: &Elsewhere<'_>) -> Usage {
+        let Terms {
+            family, minimum, ..
+        } = *elsewhere.terms;
+        let Usage {
+            uncached,
+            cache_read,
+            cache_write,
+            ..
+        } = elsewhere.actual;
+        let total = *uncached + *cache_read + cache_write.total();
+        let place = elsewhere.untouched.place;
+        let split = if self.places.len() >= PLACES_MAX && !self.places.contains_key(&place) {
+            InputSplit {
+                uncached: total,
+                ..InputSplit::default()
+            }
+        } else {
+            let worlds = self.places.entry(place).or_insert_with(|| Worlds {
+                untouched: ProviderCache::new(family, minimum),
+                sent: ProviderCache::new(family, minimum),
+            });
+            let Elsewhere {
+                untouched,
+                at,
+                first_token_at,
+                ..
+            } = *elsewhere;
+            worlds
+                .untouched
+                .serve(untouched, at, first_token_at)
+                .scaled_to(total)
+        };
+        Usage {
+            uncached: split.uncached,
+            cache_read: split.read,
+            cache_write: split.written,
+            ..elsewhere.actual.clone()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use policy::moment::Moment;

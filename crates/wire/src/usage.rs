@@ -145,6 +145,17 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// The same tokens with all input uncached: what a cache that was never asked would report.
+    #[must_use]
+    pub fn uncached_only(&self) -> Self {
+        Self {
+            uncached: self.uncached + self.cache_read + self.cache_write.total(),
+            cache_read: Tokens(0),
+            cache_write: CacheWrites::default(),
+            ..self.clone()
+        }
+    }
+
     /// All input tokens: the size that decides context tiers.
     pub fn input(&self) -> Tokens {
         self.uncached + self.cache_read + self.cache_write.total() + self.audio_input

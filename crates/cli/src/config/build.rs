@@ -7,10 +7,11 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::admin::token::AdminToken;
-use gateway::setup::{Access, AskUsage, LeverMode, Limits, Setup, SetupError};
+use gateway::setup::{Access, AskUsage, LeverMode, Limits, Setup, SetupError, Upstream};
 use policy::dispatch::breaker;
 use policy::prices::PriceBook;
 
@@ -21,7 +22,7 @@ use super::raw::{
     RawLogFormat, RawMode, TIMEOUT_MS_CEILING, TIMEOUT_MS_FLOOR,
 };
 use super::secret::Reference;
-use super::{budgets, routes};
+use super::{budgets, routes, rules};
 use crate::env::{DATA_HOME, Environment, HOME};
 
 /// The path that keeps everything in memory.
@@ -151,8 +152,9 @@ pub(crate) fn build(
     let prices = prices(&build)?;
     let providers = providers::build(&mut build, &prices)?;
     let setup = Setup {
-        upstreams: providers.iter().map(|row| row.upstream.clone()).collect(),
+        upstreams: upstreams(&providers),
         routes: routes::routes(&build)?,
+        rules: rules::rules(&build)?,
         retry: routes::failover(&build)?,
         breaker: breaker::Rules::default(),
         budgets: budgets::budgets(&build)?,
@@ -167,6 +169,7 @@ pub(crate) fn build(
     let setup =
         setup.map_err(|error| build.fault(key_of(&error), format!("cannot be used: {error}")))?;
     build.remarks.extend(routes::remarks(&setup));
+    build.remarks.extend(rules::remarks(&setup));
     build.remarks.extend(budgets::remarks(&setup));
     if raw.log.level.trim().is_empty() {
         let problem = "is empty; write `error`, `warn`, `info`, `debug` or a filter".to_owned();
@@ -214,6 +217,9 @@ impl Config {
     /// The same configuration with all levers in one mode; off means untouched bodies.
     pub(crate) fn with_levers(mut self, mode: RawLeverMode) -> Self {
         self.setup.cache = lever(mode);
+        for rule in &mut self.setup.rules {
+            rule.mode = lever(mode);
+        }
         if mode == RawLeverMode::Off {
             self.setup.ask_usage = AskUsage::Never;
         }
@@ -226,6 +232,12 @@ impl Config {
     }
 }
 
+/// The upstreams of the configured providers.
+fn upstreams(providers: &[Configured]) -> Vec<Arc<Upstream>> {
+    let upstreams = providers.iter().map(|row| row.upstream.clone());
+    upstreams.map(Arc::new).collect()
+}
+
 /// Where to look for what several settings are wrong about.
 fn key_of(error: &SetupError) -> String {
     match error {
@@ -233,6 +245,7 @@ fn key_of(error: &SetupError) -> String {
         SetupError::TargetCount { alias, .. } | SetupError::UnknownTarget { alias, .. } => {
             format!("models.{alias}")
         }
+        SetupError::UnknownStop { route, .. } => format!("routes.{route}.use"),
         SetupError::Limits(_) => "budgets".to_owned(),
     }
 }
@@ -318,7 +331,7 @@ pub(super) fn prices(build: &Build<'_>) -> Result<PriceBook, ConfigError> {
     Ok(book)
 }
 
-const fn lever(mode: RawLeverMode) -> LeverMode {
+pub(super) const fn lever(mode: RawLeverMode) -> LeverMode {
     match mode {
         RawLeverMode::Off => LeverMode::Off,
         RawLeverMode::Observe => LeverMode::Observe,

@@ -11,6 +11,7 @@ pub(crate) mod raw;
 pub(crate) mod routes;
 #[cfg(test)]
 mod rows;
+mod rules;
 pub(crate) mod schema;
 pub(crate) mod secret;
 pub(crate) mod watch;

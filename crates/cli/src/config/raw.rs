@@ -5,6 +5,7 @@
 //! `an_empty_file_is_a_configuration`).
 
 pub(crate) mod budget;
+pub(crate) mod route;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use budget::{RawBudget, RawBudgetRules};
+use route::RawRule;
 
 /// Loopback, so that nobody else on the network is let in by default.
 pub(crate) const LISTEN: &str = "127.0.0.1:8787";
@@ -71,6 +73,9 @@ pub(crate) struct RawConfig {
     /// `fast = [["east/gpt-5.4", "west/gpt-5.4"], "openai/gpt-5.4"]`. A call only goes to targets
     /// that speak its own dialect.
     pub(crate) models: BTreeMap<String, RawRoute>,
+    /// Which calls go where: one table for each kind of call, of which the first takes a call whose
+    /// conditions all hold. A call that none takes goes where its client sent it.
+    pub(crate) routes: Vec<RawRule>,
     /// How calls are followed up that fail at their target before the client has seen any of the
     /// answer.
     pub(crate) failover: RawFailover,
@@ -99,6 +104,7 @@ impl Default for RawConfig {
             admin: RawAdmin::default(),
             providers: Vec::new(),
             models: BTreeMap::new(),
+            routes: Vec::new(),
             failover: RawFailover::default(),
             budgets: Vec::new(),
             budget_rules: RawBudgetRules::default(),

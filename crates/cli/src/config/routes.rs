@@ -62,7 +62,7 @@ fn targets(step: &RawStep) -> &[String] {
     }
 }
 
-fn target(text: &str) -> Option<Target> {
+pub(super) fn target(text: &str) -> Option<Target> {
     let (provider, model) = text.split_once('/')?;
     (!provider.is_empty() && !model.is_empty()).then(|| Target {
         provider: provider.to_owned(),

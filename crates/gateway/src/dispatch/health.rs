@@ -12,35 +12,14 @@ use policy::dispatch::breaker::Rules;
 use policy::dispatch::lineup::Lineup;
 use policy::dispatch::walk::Site;
 
+use crate::lately::Lately;
+
 /// The health of all targets.
 #[derive(Debug, Default)]
 pub struct Healths {
     known: Mutex<Known>,
-    homes: Mutex<Homes>,
-}
-
-/// 65 536 conversations, some 3 MB: those that went on lately, and at most as many before them.
-const HOMES_MAX: usize = 65_536;
-
-/// Which target answered a conversation last: its prompt cache is warm there.
-#[derive(Debug, Default)]
-struct Homes {
-    lately: HashMap<u64, usize>,
-    before: HashMap<u64, usize>,
-}
-
-impl Homes {
-    fn put(&mut self, conversation: u64, target: usize) {
-        if self.lately.len() >= HOMES_MAX && !self.lately.contains_key(&conversation) {
-            self.before = std::mem::take(&mut self.lately);
-        }
-        self.lately.insert(conversation, target);
-    }
-
-    fn get(&self, conversation: u64) -> Option<usize> {
-        let found = self.lately.get(&conversation);
-        found.or_else(|| self.before.get(&conversation)).copied()
-    }
+    /// Which target answered a conversation last: its prompt cache is warm there.
+    homes: Mutex<Lately<usize>>,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +56,12 @@ impl Healths {
         })
     }
 
+    /// How the target at a place is.
+    pub fn at(&self, place: usize) -> Health {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.healths.get(place).copied().unwrap_or_default()
+    }
+
     /// The target that answered a conversation last, if that is remembered.
     pub fn home(&self, conversation: u64) -> Option<usize> {
         let homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,20 +92,7 @@ impl Healths {
 
 #[cfg(test)]
 mod tests {
-    use super::{HOMES_MAX, Healths, Homes};
-
-    #[test]
-    fn homes_are_bounded_and_the_latest_stay() {
-        let mut homes = Homes::default();
-        for conversation in 0..3 * HOMES_MAX as u64 {
-            homes.put(conversation, 1);
-            homes.put(7, 2);
-        }
-        assert!(homes.lately.len() <= HOMES_MAX && homes.before.len() <= HOMES_MAX);
-        assert_eq!(homes.get(7), Some(2));
-        assert_eq!(homes.get(3 * HOMES_MAX as u64 - 1), Some(1));
-        assert_eq!(homes.get(8), None);
-    }
+    use super::Healths;
 
     #[test]
     fn models_of_clients_share_their_providers_health() {

@@ -39,9 +39,11 @@ use crate::life::Service;
 use crate::relay::reply::ReplyBody;
 use crate::relay::stream::{Reading, reported};
 use crate::relay::whole::{self, Meter, TARGET_HEADER, Unread};
+use crate::route::place::Placed;
 use crate::route::{Plan, Route};
 use crate::settle::faults::whose;
-use crate::settle::receipt::{Opening, Outcome, Receipt, Reported};
+use crate::settle::opening::Opening;
+use crate::settle::receipt::{Outcome, Receipt, Reported};
 use crate::setup;
 
 /// What is to be sent, to whomever serves it.
@@ -50,6 +52,8 @@ pub struct Job<'a> {
     pub route: &'a Route,
     /// The model as the client named it.
     pub asked: &'a str,
+    /// Where a route has placed it.
+    pub placed: Option<&'a Placed>,
     /// The user that the body names.
     pub user: Option<&'a str>,
     /// The client's body.
@@ -170,6 +174,7 @@ fn open(
     let opening = Opening::of(call, job.asked, plan, job.body.len());
     let opening = opening
         .of_user(job.user)
+        .placed(job.placed.map(Placed::placement).unwrap_or_default())
         .shaped(shaped.session.take(), shaped.ticket.take())
         .on(turn);
     let opening = held(service, plan, &job.bound, opening)?;

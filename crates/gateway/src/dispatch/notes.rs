@@ -81,11 +81,7 @@ impl Notes {
         });
         Self {
             cache: CacheNotes {
-                lever: match mode {
-                    LeverMode::Off => "off",
-                    LeverMode::Observe => "observe",
-                    LeverMode::On => "on",
-                },
+                lever: mode.name(),
                 turn: decision.turn,
                 estimated_input: decision.ticket.estimated_input.0,
                 expected_read: decision.ticket.expected_read.0,

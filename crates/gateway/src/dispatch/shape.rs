@@ -15,7 +15,7 @@ use policy::shape::cache::rules::WAIT_MAX_MS;
 use policy::shape::cache::{Decision, Lead, Mode, Sight, Terms};
 use sim::cache::Sent;
 use sim::metering::mode_of;
-use sim::shadow::{Seen, Shadow};
+use sim::shadow::{Elsewhere, Seen, Shadow};
 use tokio::sync::watch;
 use wire::dialect::request::{ClientCache, Request};
 use wire::prompt::Chain;
@@ -26,6 +26,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Gateway;
 use crate::dispatch::notes::Notes;
+use crate::life::Service;
 use crate::receive::Call;
 use crate::route::Plan;
 use crate::setup::{AskUsage, LeverMode, Setup};
@@ -52,7 +53,7 @@ pub struct Shaped {
     /// The session, named or recognised.
     pub session: Option<String>,
     /// What settles the lever's account.
-    pub ticket: Option<Ticket>,
+    pub ticket: Option<Box<Ticket>>,
     /// Another call writes this prefix now: worth waiting for its first byte.
     pub wait: Option<watch::Receiver<()>>,
 }
@@ -70,14 +71,15 @@ impl Shaped {
     }
 }
 
-/// Decides on one call, and declares its edits.
+/// Decides on one call, and declares its edits. `instead_of` is where it would have gone, had no
+/// lever moved it.
 pub fn shape(
-    gateway: &Arc<Gateway>,
-    setup: &Setup,
-    call: &Call,
+    service: &Service<'_>,
     request: &Request<'_>,
     plan: &Plan,
+    instead_of: Option<&Plan>,
 ) -> Shaped {
+    let setup = service.setup;
     let mut splice = Splice::default();
     request.rename_model(&plan.model, &mut splice);
     if setup.ask_usage == AskUsage::Always && plan.upstream.asks_usage && request.stream {
@@ -85,25 +87,29 @@ pub fn shape(
     }
     let mut shaped = Shaped::edited(splice);
     if setup.cache != LeverMode::Off {
-        shape_cache(gateway, setup, call, request, plan, &mut shaped);
+        shape_cache(service, request, plan, instead_of, &mut shaped);
     }
     shaped
 }
 
 /// The cache lever's part.
 fn shape_cache(
-    gateway: &Arc<Gateway>,
-    setup: &Setup,
-    call: &Call,
+    service: &Service<'_>,
     request: &Request<'_>,
     plan: &Plan,
+    instead_of: Option<&Plan>,
     shaped: &mut Shaped,
 ) {
+    let Service {
+        gateway,
+        setup,
+        call,
+    } = *service;
     let at = gateway.clock.now();
     let Some(terms) = terms(setup, plan, request.body, at) else {
         return;
     };
-    let target = format!("{}/{}", plan.upstream.id, plan.model);
+    let target = plan.name();
     let lever = &gateway.cache;
     let mut memory = lock(&lever.memory);
     let sizes = memory.sizes(&call.key, &target, &request.prompt, request.body);
@@ -127,6 +133,7 @@ fn shape_cache(
     }
     drop(memory);
     let place = xxh3_64(target.as_bytes());
+    let elsewhere = instead_of.and_then(|plan| elsewhere(setup, request, plan, &sizes, at));
     let untouched = untouched(place, request, &sizes, plan);
     let mut sent = untouched.clone();
     if setup.cache == LeverMode::On {
@@ -141,7 +148,7 @@ fn shape_cache(
         Lead::Alone => None,
     };
     shaped.session = Some(decision.session.clone());
-    shaped.ticket = Some(Ticket {
+    shaped.ticket = Some(Box::new(Ticket {
         gateway: Arc::clone(gateway),
         mode: setup.cache,
         notes: Notes::of(setup.cache, &decision, request, &shaped.splice),
@@ -149,11 +156,12 @@ fn shape_cache(
         at,
         first_byte_at: None,
         untouched,
+        elsewhere,
         sent,
         decision,
         leading,
         is_settled: false,
-    });
+    }));
 }
 
 /// The model's cache and prices, where both are known.
@@ -214,6 +222,19 @@ fn untouched(place: u64, request: &Request<'_>, sizes: &[Tokens], plan: &Plan) -
     }
 }
 
+/// The call as the client would have sent it to another target.
+fn elsewhere(
+    setup: &Setup,
+    request: &Request<'_>,
+    plan: &Plan,
+    sizes: &[Tokens],
+    at: Moment,
+) -> Option<(Terms, Sent)> {
+    let terms = terms(setup, plan, request.body, at)?;
+    let place = xxh3_64(plan.name().as_bytes());
+    Some((terms, untouched(place, request, sizes, plan)))
+}
+
 /// What the client itself asked of the cache, in the body or in a header.
 fn client_cache(request: &Request<'_>, call: &Call, plan: &Plan) -> ClientCache {
     let mut cache = request.cache.clone();
@@ -261,10 +282,33 @@ pub struct Ticket {
     at: Moment,
     first_byte_at: Option<Moment>,
     untouched: Sent,
+    /// The same at the target that a lever has moved it away from.
+    elsewhere: Option<(Terms, Sent)>,
     sent: Sent,
     decision: Decision,
     leading: Option<Leading>,
     is_settled: bool,
+}
+
+/// What the lever says of a call that is over.
+#[derive(Debug)]
+pub struct Account {
+    /// The usage that it would have had untouched, if that differs.
+    pub untouched: Option<Usage>,
+    /// The same at the target that a lever has moved it away from.
+    pub elsewhere: Option<Usage>,
+    /// The notes for `explain`.
+    pub notes: String,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            untouched: None,
+            elsewhere: None,
+            notes: "{}".to_owned(),
+        }
+    }
 }
 
 impl Ticket {
@@ -297,16 +341,18 @@ impl Ticket {
         self.release();
     }
 
-    /// The call is over. Gives the usage that it would have had untouched, if that differs, and the
-    /// notes for `explain`.
-    pub fn settle(mut self, usage: Option<&Usage>, end: End) -> (Option<Usage>, String) {
+    /// The call is over.
+    pub fn settle(mut self, usage: Option<&Usage>, end: End) -> Account {
         self.release();
         self.is_settled = true;
         let lever = &self.gateway.cache;
         let answered = matches!(end, End::Answered | End::UpstreamBroke | End::ClientGone);
         let (Some(usage), true, Some(first)) = (usage, answered, self.first_byte_at) else {
             lock(&lever.memory).failed(&self.decision.ticket);
-            return (None, self.notes.text(None));
+            return Account {
+                notes: self.notes.text(None),
+                ..Account::default()
+            };
         };
         let read = usage.cache_read;
         let miss = lock(&lever.memory).settled(&self.decision.ticket, usage.input(), read);
@@ -318,9 +364,23 @@ impl Ticket {
             first_token_at: first,
             actual: usage,
         };
-        let untouched = lock(&lever.shadow).observe(&seen);
-        let text = self.notes.text(miss.as_ref());
-        ((self.mode == LeverMode::On).then_some(untouched), text)
+        let mut shadow = lock(&lever.shadow);
+        let untouched = shadow.observe(&seen);
+        let elsewhere = self.elsewhere.as_ref().map(|(terms, untouched)| {
+            shadow.imagine(&Elsewhere {
+                terms,
+                untouched,
+                at: self.at,
+                first_token_at: first,
+                actual: usage,
+            })
+        });
+        drop(shadow);
+        Account {
+            untouched: (self.mode == LeverMode::On).then_some(untouched),
+            elsewhere,
+            notes: self.notes.text(miss.as_ref()),
+        }
     }
 
     /// Lets those go on who wait for this call's first byte.

@@ -3,6 +3,10 @@
 //! **Invariant**: a call goes to configured upstreams that speak the client's dialect, or to none
 //! at all (test `models_find_their_upstream`).
 
+pub mod memory;
+pub mod notes;
+pub mod place;
+
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -19,9 +23,21 @@ use crate::setup::{Credential, Setup, Target, Upstream};
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The upstream.
-    pub upstream: Upstream,
+    pub upstream: Arc<Upstream>,
     /// The model as the upstream knows it.
     pub model: String,
+}
+
+impl Plan {
+    /// The target, as configuration and headers name it.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.upstream.id, self.model)
+    }
+
+    /// Whether another plan is the same target.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.upstream.id == other.upstream.id && self.model == other.model
+    }
 }
 
 /// Where a call may go.
@@ -60,7 +76,7 @@ pub fn route(
         return Err(wrong_dialect(upstream, model, dialect));
     }
     let plan = Plan {
-        upstream: upstream.clone(),
+        upstream: Arc::clone(upstream),
         model: target.model,
     };
     let place = healths.place(&upstream.id);
@@ -88,7 +104,7 @@ fn configured(
                 continue;
             }
             let plan = Plan {
-                upstream: upstream.clone(),
+                upstream: Arc::clone(upstream),
                 model: target.model.clone(),
             };
             let place = healths.place(&format!("{}/{}", target.provider, target.model));
@@ -99,6 +115,40 @@ fn configured(
     match other {
         Some(other) if plans.is_empty() => Err(wrong_dialect(other, model, dialect)),
         _ => lined_up(setup, model, candidates, plans),
+    }
+}
+
+/// The plan for a target, if it is configured and speaks this dialect.
+pub fn plan(setup: &Setup, target: &Target, dialect: Dialect) -> Option<Plan> {
+    let upstream = setup.upstream(&target.provider)?;
+    (upstream.dialect == dialect).then(|| Plan {
+        upstream: Arc::clone(upstream),
+        model: target.model.clone(),
+    })
+}
+
+/// A route with another target before its own, which become that one's fallbacks.
+pub fn with_first(setup: &Setup, healths: &Healths, first: Plan, rest: Route) -> Route {
+    let place = healths.place(&first.name());
+    let mut candidates = vec![candidate(setup, &first, place, 0)];
+    let mut plans = vec![first];
+    let others = rest.lineup.candidates().iter().zip(rest.plans.iter());
+    for (candidate, plan) in others {
+        if !plans.iter().any(|known| known.is_same(plan)) {
+            candidates.push(Candidate {
+                rank: candidate.rank.saturating_add(1),
+                ..*candidate
+            });
+            plans.push(plan.clone());
+        }
+    }
+    match Lineup::new(candidates) {
+        Ok(lineup) => Route {
+            plans,
+            lineup: Arc::new(lineup),
+        },
+        // Too many to be told apart: the call goes where it would have gone.
+        Err(_) => rest,
     }
 }
 
@@ -150,7 +200,7 @@ fn find(setup: &Setup, model: &str, dialect: Dialect, pinned: Option<&str>) -> O
     if let Some((provider, name)) = prefixed {
         return Some(at(provider, name));
     }
-    let speaks = |upstream: &&Upstream| upstream.dialect == dialect;
+    let speaks = |upstream: &&Arc<Upstream>| upstream.dialect == dialect;
     // Who names the model comes before who takes any; and the client's own dialect first, for the
     // same model may be sold by several providers.
     let chosen = [names, takes_any].into_iter().find_map(|serves| {

@@ -43,7 +43,7 @@ impl Faults {
 }
 
 /// Whose credential calls to a target carry.
-pub const fn whose(plan: &Plan) -> Credential {
+pub fn whose(plan: &Plan) -> Credential {
     match plan.upstream.credential {
         setup::Credential::FromClient => Credential::Clients,
         setup::Credential::Configured(_) | setup::Credential::Nothing => Credential::Ours,

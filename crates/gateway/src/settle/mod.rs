@@ -4,4 +4,6 @@
 //! `every_exit_settles_exactly_once`).
 
 pub mod faults;
+pub mod opening;
 pub mod receipt;
+pub mod savings;

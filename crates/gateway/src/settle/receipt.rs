@@ -3,16 +3,14 @@
 //! **Invariant**: dropping an unsettled receipt settles it as `client_gone` (property
 //! `every_exit_settles_exactly_once`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use policy::admit::book::hold::{HoldId, Need};
-use policy::admit::tally::Notice;
 use policy::dispatch::fault::{Charge, Credential, Fault};
 use policy::dispatch::retry::Visible;
 use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::ports::{CallOpened, CallSettled, End, Held, Leg, Lever};
+use policy::ports::{CallOpened, CallSettled, End, Leg};
 use policy::refusal::Refusal;
 use tokio::sync::oneshot;
 use wire::usage::{Tokens, Usage};
@@ -22,9 +20,10 @@ use crate::admit::stops::Live;
 use crate::admit::told::told;
 use crate::dispatch::shape::Ticket;
 use crate::dispatch::turn::Turn;
-use crate::receive::Call;
 use crate::route::Plan;
 use crate::settle::faults::{Faults, whose};
+use crate::settle::opening::{Opening, Placement};
+use crate::settle::savings::{Last, Savings};
 use crate::setup::Setup;
 
 /// 499: what proxies write down for a client that went away before its answer was over.
@@ -35,91 +34,7 @@ pub const STOPPED: u16 = 403;
 
 /// 4 bytes a token: the estimate of output whose usage was never reported. Within a third of the
 /// truth for text and code in most languages; such rows are marked as estimated.
-const BYTES_PER_TOKEN: u64 = 4;
-
-/// What is known of a call when its receipt is opened.
-#[derive(Debug)]
-pub struct Opening {
-    row: CallOpened,
-    credential: Credential,
-    prices: String,
-    model: String,
-    ticket: Option<Ticket>,
-    turn: Option<Turn>,
-    hold: Option<HoldId>,
-    notices: Vec<String>,
-    live: Arc<Live>,
-}
-
-impl Opening {
-    /// Of this call to this target, with a body of so many bytes.
-    pub fn of(call: &Call, asked: &str, plan: &Plan, body_bytes: usize) -> Self {
-        let row = CallOpened {
-            call: call.id.clone(),
-            at: call.at,
-            key: call.key.clone(),
-            session: call.session.clone(),
-            task: call.task.clone(),
-            endpoint: call.path.clone(),
-            model: asked.to_owned(),
-            provider: plan.upstream.id.clone(),
-            input_estimate: Tokens(body_bytes as u64 / BYTES_PER_TOKEN),
-            payers: call.payers.clone(),
-            held: None,
-        };
-        Self {
-            row,
-            credential: whose(plan),
-            prices: plan.upstream.prices.clone(),
-            model: plan.model.clone(),
-            ticket: None,
-            turn: None,
-            hold: None,
-            notices: Vec::new(),
-            live: Arc::clone(&call.live),
-        }
-    }
-
-    /// On behalf of this user, unless the key or a header names one.
-    #[must_use]
-    pub fn of_user(mut self, user: Option<&str>) -> Self {
-        let payers = &mut self.row.payers;
-        payers.user = payers.user.take().or_else(|| user.map(str::to_owned));
-        self
-    }
-
-    /// With what the cache lever knows of it.
-    #[must_use]
-    pub fn shaped(mut self, session: Option<String>, ticket: Option<Ticket>) -> Self {
-        self.row.session = self.row.session.or(session);
-        if let Some(ticket) = &ticket {
-            self.row.input_estimate = ticket.input_estimate();
-        }
-        self.ticket = ticket;
-        self
-    }
-
-    /// With the leg that it begins on.
-    #[must_use]
-    pub fn on(mut self, turn: Turn) -> Self {
-        self.turn = Some(turn);
-        self
-    }
-
-    /// With what is held for it.
-    #[must_use]
-    pub fn holding(mut self, hold: HoldId, held: Held, notices: &[Notice]) -> Self {
-        self.hold = Some(hold);
-        self.notices = notices.iter().map(told).collect();
-        self.row.held = Some(held);
-        self
-    }
-
-    /// The row as it will be written.
-    pub fn row(&self) -> &CallOpened {
-        &self.row
-    }
-}
+pub(super) const BYTES_PER_TOKEN: u64 = 4;
 
 /// How a leg came out.
 #[derive(Debug)]
@@ -165,7 +80,7 @@ pub struct Receipt {
     provider: String,
     prices: String,
     model: String,
-    ticket: Option<Ticket>,
+    ticket: Option<Box<Ticket>>,
     leg: LegClock,
     /// The legs that are over.
     legs: Vec<Leg>,
@@ -178,6 +93,7 @@ pub struct Receipt {
     turn: Option<Turn>,
     hold: Option<HoldId>,
     notices: Vec<String>,
+    placed: Box<Placement>,
     live: Arc<Live>,
     /// What the leg under way has said of its usage, if its client left before it was relayed.
     so_far: Option<Reported>,
@@ -219,6 +135,7 @@ impl Receipt {
             turn,
             hold,
             notices,
+            placed,
             live,
         } = opening;
         gateway.ledger.open(row.clone());
@@ -239,6 +156,7 @@ impl Receipt {
             turn,
             hold,
             notices,
+            placed,
             live,
             so_far: None,
             settled: None,
@@ -249,7 +167,7 @@ impl Receipt {
     pub fn next_leg(
         &mut self,
         plan: &Plan,
-        ticket: Option<Ticket>,
+        ticket: Option<Box<Ticket>>,
         need: Option<&Need>,
     ) -> Result<(), Refusal> {
         if let (Some(hold), Some(need)) = (self.hold, need) {
@@ -375,15 +293,9 @@ impl Receipt {
         } = outcome;
         self.end_turn(end);
         let now = self.gateway.clock.now();
-        let earlier = self.legs.len();
-        let (untouched_last, notes) = self.close_leg(end, reported);
-        let cost = sum(self.legs.iter().map(|leg| leg.cost));
-        let untouched_last = (self.legs.len() > earlier).then_some(untouched_last);
-        let earlier = self.legs.iter().take(earlier).map(|leg| leg.cost);
-        let untouched = sum(earlier.chain(untouched_last));
-        let saved = untouched
-            .zip(cost)
-            .map_or(PicoUsd::ZERO, |(untouched, cost)| untouched - cost);
+        let (last, notes) = self.close_leg(end, reported);
+        let (cost, savings) = self.savings(last);
+        let saved = savings.total();
         let let_go = self.let_go(cost, now);
         let row = CallSettled {
             call: self.row.call.clone(),
@@ -392,10 +304,10 @@ impl Receipt {
             status,
             legs: std::mem::take(&mut self.legs),
             cost,
-            untouched,
-            savings: BTreeMap::from([(Lever::Cache, saved)]),
+            untouched: savings.untouched,
+            savings: savings.parts,
             prices: self.setup.prices.version().to_owned(),
-            notes: self.faults.beside(notes),
+            notes: self.notes(notes),
         };
         self.log(&row, saved);
         self.gateway
@@ -415,23 +327,27 @@ impl Receipt {
         });
     }
 
-    /// Books the leg under way, if it was sent. Gives what it would have cost untouched, and the
-    /// lever's notes.
-    fn close_leg(&mut self, end: End, reported: Reported) -> (Option<PicoUsd>, String) {
+    /// Books the leg under way. Gives its figures, if it was sent, and the lever's notes.
+    fn close_leg(&mut self, end: End, reported: Reported) -> (Option<Last>, String) {
         let estimated = match &reported {
             Reported::SoFar { .. } | Reported::Seen { .. } | Reported::Unreadable => true,
             Reported::Usage(_) | Reported::Nothing => false,
         };
         let usage = self.usage(reported);
         let cost = usage.as_ref().and_then(|usage| self.cost(usage));
-        let account = self
-            .ticket
-            .take()
-            .map(|ticket| ticket.settle(usage.as_ref(), end));
-        let (untouched_usage, notes) = account.unwrap_or_else(|| (None, "{}".to_owned()));
-        let untouched = untouched_usage.map_or(cost, |usage| self.cost(&usage));
+        let ticket = self.ticket.take();
+        let account = ticket.map(|ticket| ticket.settle(usage.as_ref(), end));
+        let account = account.unwrap_or_default();
+        let (untouched, elsewhere) = (account.untouched, account.elsewhere);
+        let uncached = untouched.map_or(cost, |usage| self.cost(&usage));
+        let unmoved = match self.instead_of().cloned() {
+            None => uncached,
+            Some(plan) => elsewhere
+                .or_else(|| usage.as_ref().map(Usage::uncached_only))
+                .and_then(|usage| self.cost_at(&plan.upstream.prices, &plan.model, &usage)),
+        };
         let Some(sent_at) = self.leg.sent_at.take() else {
-            return (untouched, notes);
+            return (None, account.notes);
         };
         self.legs.push(Leg {
             provider: self.provider.clone(),
@@ -445,7 +361,40 @@ impl Receipt {
             estimated,
             cost,
         });
-        (untouched, notes)
+        let last = Last {
+            cost,
+            uncached,
+            unmoved,
+        };
+        (Some(last), account.notes)
+    }
+
+    /// Where the leg under way would have gone, had no lever moved it.
+    fn instead_of(&self) -> Option<&Plan> {
+        let plan = self.placed.instead_of.as_ref()?;
+        let is_there = plan.upstream.id == self.provider && plan.model == self.model;
+        (!is_there).then_some(plan)
+    }
+
+    /// What all legs cost, and what each lever saved.
+    fn savings(&self, last: Option<Last>) -> (Option<PicoUsd>, Savings) {
+        let cost = self.legs.iter().map(|leg| leg.cost).sum();
+        let earlier = self.legs.len() - usize::from(last.is_some());
+        let earlier = self.legs.get(..earlier).unwrap_or_default();
+        let moved = self.placed.instead_of.as_ref();
+        let is_moved = |leg: &Leg| {
+            moved.is_some_and(|plan| plan.upstream.id != leg.provider || plan.model != leg.model)
+        };
+        (cost, Savings::of(earlier, is_moved, last))
+    }
+
+    /// The notes of the row: those of the last leg's shaping, with what went before.
+    fn notes(&self, shaping: String) -> String {
+        let notes = self.faults.beside(shaping);
+        match &self.placed.notes {
+            Some(route) => route.beside(&notes),
+            None => notes,
+        }
     }
 
     /// Gives the leg back with what became of it.
@@ -472,6 +421,9 @@ impl Receipt {
         self.legs
             .iter()
             .for_each(|leg| self.gateway.accounts.saw(leg));
+        if let (Some(kind), Some(leg)) = (self.placed.kind, self.legs.last()) {
+            self.gateway.routing.answered(kind, leg.usage.output);
+        }
         let tokens = self.legs.iter().map(used);
         let tokens = tokens.fold(Tokens(0), |sum, more| sum + more);
         let (gateway, hold) = (Arc::clone(&self.gateway), self.hold.take());
@@ -525,7 +477,7 @@ impl Receipt {
             Reported::Seen { .. } if self.leg.sent_at.is_none() => Some(Usage::default()),
             Reported::Seen { output_bytes } => {
                 let estimate = self.row.input_estimate;
-                let input = self.ticket.as_ref().map(Ticket::expected_usage);
+                let input = self.ticket.as_ref().map(|ticket| ticket.expected_usage());
                 let mut usage = input.unwrap_or_else(|| Usage {
                     uncached: estimate,
                     ..Usage::default()
@@ -537,6 +489,10 @@ impl Receipt {
     }
 
     fn cost(&self, usage: &Usage) -> Option<PicoUsd> {
+        self.cost_at(&self.prices, &self.model, usage)
+    }
+
+    fn cost_at(&self, prices: &str, model: &str, usage: &Usage) -> Option<PicoUsd> {
         if *usage == Usage::default() {
             return Some(PicoUsd::ZERO);
         }
@@ -544,7 +500,7 @@ impl Receipt {
         let at = self.leg.sent_at.unwrap_or(self.row.at);
         self.setup
             .prices
-            .cost(&self.prices, &self.model, usage, at)
+            .cost(prices, model, usage, at)
             .ok()
             .map(|bill| bill.total())
     }
@@ -588,9 +544,4 @@ impl Drop for Receipt {
             reported,
         });
     }
-}
-
-/// The sum; unknown if a part is.
-fn sum(parts: impl Iterator<Item = Option<PicoUsd>>) -> Option<PicoUsd> {
-    parts.sum()
 }

@@ -31,7 +31,7 @@ const OUTPUT: i128 = 15_000_000;
 const FIRST_TOKEN_MS: u64 = 800;
 
 /// The simulated provider; `first` stands before the first answer.
-async fn simulated(clock: Hands, first: Vec<Step>) -> Upstream {
+pub(crate) async fn simulated(clock: Hands, first: Vec<Step>) -> Upstream {
     let meter = CacheMeter::new(FIRST_TOKEN_MS);
     let mut provider = Provider::new(quarter_of_bytes, Box::new(meter));
     let mut first = Some(first);
@@ -69,7 +69,7 @@ fn steps_of(answer: Answer) -> Vec<Step> {
 }
 
 /// An agent's conversation after so many turns.
-fn conversation(turns: usize) -> String {
+pub(crate) fn conversation(turns: usize) -> String {
     let mut messages = Vec::new();
     for turn in 0..turns {
         let question = format!("question {turn}: {}", "what does this part do? ".repeat(40));

@@ -3,6 +3,8 @@
 //! **Invariant**: a key of ours opens our door and goes no further; the provider's credential is the
 //! only one beside a call (`our_keys_stay_here`).
 
+use std::sync::Arc;
+
 use gateway::setup::{Access, Credential, Setup};
 use testkit::client::exchange;
 use testkit::upstream::{Recorded, Step, Upstream};
@@ -55,7 +57,7 @@ async fn check(
 /// The client's own credential goes on; keys of ours are asked for.
 fn from_client(url: &str) -> Setup {
     let mut setup = plain(url);
-    for upstream in &mut setup.upstreams {
+    for upstream in setup.upstreams.iter_mut().map(Arc::make_mut) {
         upstream.credential = Credential::FromClient;
     }
     setup
@@ -71,7 +73,7 @@ fn open_from_client(url: &str) -> Setup {
 
 fn without_credential(url: &str) -> Setup {
     let mut setup = plain(url);
-    for upstream in &mut setup.upstreams {
+    for upstream in setup.upstreams.iter_mut().map(Arc::make_mut) {
         upstream.credential = Credential::Nothing;
     }
     setup

@@ -23,6 +23,7 @@ mod misbehaviour;
 mod misbehaviour_exits;
 mod misbehaviour_faults;
 mod misbehaviour_world;
+mod routes;
 mod settling;
 mod stage;
 mod stop;

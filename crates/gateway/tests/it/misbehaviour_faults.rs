@@ -238,7 +238,7 @@ async fn streams_do_not_mix_or_keep_bodies() {
         };
         let upstream = Upstream::playing(echo).await;
         let mut setup = plain("http://127.0.0.1:1");
-        setup.upstreams = vec![named("b", upstream.url(), dialect)];
+        setup.upstreams = vec![named("b", upstream.url(), dialect).into()];
         setup.routes.clear();
         let stage = Stage::with(setup).await;
         let calls = (0..STREAMS).map(|number| {

@@ -317,8 +317,8 @@ impl World {
     ) -> Self {
         let mut setup = plain("http://127.0.0.1:1");
         setup.upstreams = vec![
-            named("a", upstreams[0].url(), dialect),
-            named("b", upstreams[1].url(), dialect),
+            named("a", upstreams[0].url(), dialect).into(),
+            named("b", upstreams[1].url(), dialect).into(),
         ];
         let targets = route.iter().map(|(provider, model)| {
             let (provider, model) = ((*provider).to_owned(), (*model).to_owned());

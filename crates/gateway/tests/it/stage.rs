@@ -272,8 +272,9 @@ pub(crate) fn plain(url: &str) -> Setup {
         model: "claude-haiku-4-5".into(),
     };
     Setup {
-        upstreams: vec![anthropic(url), openai(url)],
+        upstreams: vec![anthropic(url).into(), openai(url).into()],
         routes: BTreeMap::from([("fast".to_owned(), vec![vec![target]])]),
+        rules: Vec::new(),
         retry: once(),
         breaker: breaker::Rules::default(),
         budgets: Budgets::default(),

@@ -141,8 +141,9 @@ fn joined(url: &str) -> Setup {
         ..stage::openai(url)
     };
     Setup {
-        upstreams: vec![stage::openai(url), other],
+        upstreams: vec![stage::openai(url).into(), other.into()],
         routes: std::collections::BTreeMap::new(),
+        rules: Vec::new(),
         ..stage::plain(url)
     }
 }

@@ -136,6 +136,11 @@ pub struct Breaker {
 }
 
 impl Breaker {
+    /// Whether a call would be turned away for now.
+    pub fn is_barred(&self, rules: &Rules, now: Moment) -> bool {
+        matches!(self.standing(rules, now), Standing::Barred { .. })
+    }
+
     /// What a call would be told, without asking for leave.
     pub fn standing(&self, rules: &Rules, now: Moment) -> Standing {
         let state = match self.state {

@@ -9,12 +9,15 @@ use wire::usage::{Tokens, Ttl};
 use crate::moment::Moment;
 use crate::money::PicoUsd;
 use crate::prices::model::{CacheFamily, Model, Rates};
-use crate::route::sessions::{CALLS_AHEAD_MAX, Outlook};
+use crate::route::sessions::Outlook;
 use crate::shape::cache::rules;
 
 /// 5 in 100: what a switch must save of the rest of the session. Forecasts of sizes err by more than
 /// the last percent, and a session that moves to and fro pays each time.
 const MARGIN_PERCENT: u64 = 5;
+
+/// 64 calls: as far as `sessions` looks ahead.
+const CALLS_AHEAD: f64 = 64.0;
 
 /// What a call and the rest of its session cost at one target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub struct Load {
 /// is new, and is answered. Price cliffs count from the call that meets them. `None` if the model
 /// has no price for it.
 pub fn forecast(model: &Model, at: Moment, load: Load, outlook: &Outlook) -> Option<Forecast> {
-    let whole = outlook.calls.min(CALLS_AHEAD_MAX as f64);
+    let whole = outlook.calls.min(CALLS_AHEAD);
     let step = outlook.grows + outlook.answers;
     let mut cost = Forecast::default();
     let (mut input, mut warm, mut left) = (load.input, load.warm.min(load.input), whole);

@@ -90,6 +90,14 @@ impl Hours {
     }
 }
 
+/// A time of day as rules write it: `6:00`, `22:30`.
+pub fn clock(text: &str) -> Option<Time> {
+    let (hour, minute) = text.trim().split_once(':')?;
+    let is_short = minute.len() == 2 && (1..=2).contains(&hour.len());
+    let time = Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0);
+    time.ok().filter(|_| is_short)
+}
+
 /// The conditions of a route: all must hold; an empty list and `None` ask nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct When {

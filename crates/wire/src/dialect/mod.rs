@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod anthropic_messages;
+mod asked;
 mod chain;
 mod edit;
 pub mod fields;

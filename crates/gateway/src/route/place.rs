@@ -1,0 +1,214 @@
+//! Place: the route of the configuration that a call takes, and which of its targets.
+//!
+//! **Invariant**: a lever that is off or observes changes no target (test
+//! `only_a_route_that_is_on_moves_a_call`).
+
+use policy::moment::Moment;
+use policy::refusal::Refusal;
+use policy::route::economics::{Choice, Offer, Unfit, choose, forecast};
+use policy::route::rules::{Sight, first};
+use policy::route::sessions::Kind;
+use wire::dialect::Dialect;
+use wire::dialect::request::Request;
+use wire::usage::Tokens;
+
+use crate::life::Service;
+use crate::receive::Call;
+use crate::route::memory::Turned;
+use crate::route::notes::RouteNotes;
+use crate::route::{Plan, Route, plan, route, with_first};
+use crate::settle::opening::Placement;
+use crate::setup::{LeverMode, Rule, Setup};
+
+/// 4 bytes a token, to know a size before anything was counted.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// Where a call goes, and why.
+#[derive(Debug)]
+pub struct Placed {
+    /// The targets.
+    pub route: Route,
+    /// What kind of conversation it belongs to.
+    pub kind: Kind,
+    /// Where it would have gone, if a lever has moved it.
+    pub instead_of: Option<Plan>,
+    /// Why, for the call's notes.
+    pub notes: Option<RouteNotes>,
+}
+
+impl Placed {
+    /// Where a leg to this target would have gone, had no lever moved it.
+    pub fn instead_of(&self, plan: &Plan) -> Option<&Plan> {
+        self.instead_of.as_ref().filter(|was| !was.is_same(plan))
+    }
+
+    /// What the call's account needs to know of it.
+    pub fn placement(&self) -> Placement {
+        Placement {
+            kind: Some(self.kind),
+            instead_of: self.instead_of.clone(),
+            notes: self.notes.clone(),
+        }
+    }
+}
+
+/// The route of the configuration that takes a call, if one does.
+fn rule<'s>(setup: &'s Setup, call: &Call, request: &Request<'_>) -> Option<&'s Rule> {
+    if setup.rules.is_empty() {
+        return None;
+    }
+    let asked = request.asked();
+    let header = |name: &str| {
+        let value = call.headers.get(name)?.to_str().ok()?;
+        Some(value.to_owned())
+    };
+    let sight = Sight {
+        model: &request.model,
+        key: &call.key,
+        tags: &call.payers.tags,
+        path: &call.path,
+        dialect: request.dialect,
+        tools: request.has_tools,
+        media: request.has_media(),
+        input: size(request),
+        text: &asked,
+        at: call.at,
+        header: &header,
+    };
+    let place = first(setup.rules.iter().map(|rule| &rule.when), &sight)?;
+    setup.rules.get(place)
+}
+
+/// The input, as estimated.
+fn size(request: &Request<'_>) -> Tokens {
+    Tokens(request.body.len() as u64 / BYTES_PER_TOKEN)
+}
+
+/// Finds the targets of a call and decides between them.
+pub fn place(
+    service: &Service<'_>,
+    request: &Request<'_>,
+    pinned: Option<&str>,
+    conversation: u64,
+) -> Result<Placed, Refusal> {
+    let Service {
+        gateway,
+        setup,
+        call,
+    } = *service;
+    call.may_call(&request.model)?;
+    let kind = Kind::of(request.has_tools);
+    let named = |model: &str| route(setup, &gateway.healths, model, request.dialect, pinned);
+    // Whoever names a provider in the path has decided.
+    let rule = rule(setup, call, request).filter(|_| pinned.is_none());
+    let Some(rule) = rule else {
+        return Ok(Placed {
+            route: named(&request.model)?,
+            kind,
+            instead_of: None,
+            notes: None,
+        });
+    };
+    let base = named(rule.to.as_deref().unwrap_or(&request.model))?;
+    // A name of ours may lead nowhere but by its route: then there is nothing to compare with.
+    let asked = rule.to.as_ref().and_then(|_| named(&request.model).ok());
+    let was = asked.as_ref().unwrap_or(&base).first().cloned();
+    let mut notes = RouteNotes::of(&rule.name, rule.mode);
+    let mut placed = base;
+    if rule.mode != LeverMode::Off && !rule.as_good.is_empty() {
+        let scales = Scales {
+            service,
+            rule,
+            turned: gateway
+                .routing
+                .comes(conversation, kind, size(request), call.at),
+            input: size(request),
+            home: gateway.healths.home(conversation),
+        };
+        let plans = scales.plans(&placed, request.dialect);
+        let (choice, offers) = scales.weigh(&plans);
+        notes.weighed(&plans, &offers, choice, &scales.turned.outlook);
+        let moves = rule.mode == LeverMode::On && choice.place > 0;
+        if let Some(chosen) = plans.get(choice.place).filter(|_| moves) {
+            placed = with_first(setup, &gateway.healths, chosen.clone(), placed);
+        }
+    }
+    let goes = placed.first();
+    let instead_of = was.filter(|was| goes.is_some_and(|goes| !goes.is_same(was)));
+    Ok(Placed {
+        route: placed,
+        kind,
+        instead_of,
+        notes: Some(notes),
+    })
+}
+
+/// What targets are weighed with.
+struct Scales<'a> {
+    service: &'a Service<'a>,
+    rule: &'a Rule,
+    turned: Turned,
+    input: Tokens,
+    /// The health's place of the target that answered the conversation last.
+    home: Option<usize>,
+}
+
+impl Scales<'_> {
+    /// The target that the call would go to, and those that its route allows instead.
+    fn plans(&self, base: &Route, dialect: Dialect) -> Vec<Plan> {
+        let setup = self.service.setup;
+        let others = self.rule.as_good.iter();
+        let others = others.filter_map(|target| plan(setup, target, dialect));
+        let first = base.first().cloned();
+        let mut plans: Vec<Plan> = Vec::with_capacity(1 + self.rule.as_good.len());
+        for plan in first.into_iter().chain(others) {
+            if !plans.iter().any(|known| known.is_same(&plan)) {
+                plans.push(plan);
+            }
+        }
+        plans
+    }
+
+    fn weigh(&self, plans: &[Plan]) -> (Choice, Vec<Offer>) {
+        let now = self.service.gateway.clock.now();
+        let offers: Vec<Offer> = plans.iter().map(|plan| self.offer(plan, now)).collect();
+        let places = plans.iter().map(|plan| self.health_of(plan));
+        let home = self
+            .home
+            .and_then(|home| places.into_iter().position(|place| place == home));
+        (choose(&offers, home), offers)
+    }
+
+    fn health_of(&self, plan: &Plan) -> usize {
+        self.service.gateway.healths.place(&plan.name())
+    }
+
+    fn offer(&self, plan: &Plan, now: Moment) -> Offer {
+        let Service {
+            gateway,
+            setup,
+            call,
+        } = *self.service;
+        let place = self.health_of(plan);
+        let health = gateway.healths.at(place);
+        let load = self.turned.load(self.input, self.home == Some(place));
+        let model = setup.prices.find(&plan.upstream.prices, &plan.model);
+        let forecast = model.and_then(|model| forecast(model, now, load, &self.turned.outlook));
+        let window = model.and_then(|model| model.context);
+        let is_slow = |most: u64| health.gauge.first_token_ms(now).is_some_and(|ms| ms > most);
+        let unfit = if call.may_call(&plan.name()).is_err() && call.may_call(&plan.model).is_err()
+            || window.is_some_and(|window| self.input > window)
+        {
+            Some(Unfit::Closed)
+        } else if health.breaker.is_barred(&setup.breaker, now) {
+            Some(Unfit::Failing)
+        } else if self.rule.first_token_ms_max.is_some_and(is_slow) {
+            Some(Unfit::Slow)
+        } else if forecast.is_none() {
+            Some(Unfit::Unpriced)
+        } else {
+            None
+        };
+        Offer { forecast, unfit }
+    }
+}

@@ -1,0 +1,129 @@
+//! Opening: what is known of a call before money can be spent on it.
+//!
+//! **Invariant**: an opening sends nothing and owes nothing; only [`Receipt::open`] writes it down
+//! (property `every_exit_settles_exactly_once`).
+//!
+//! [`Receipt::open`]: crate::settle::receipt::Receipt::open
+
+use std::sync::Arc;
+
+use policy::admit::book::hold::HoldId;
+use policy::admit::tally::Notice;
+use policy::dispatch::fault::Credential;
+use policy::ports::{CallOpened, Held};
+use policy::route::sessions::Kind;
+use wire::usage::Tokens;
+
+use crate::admit::stops::Live;
+use crate::admit::told::told;
+use crate::dispatch::shape::Ticket;
+use crate::dispatch::turn::Turn;
+use crate::receive::Call;
+use crate::route::Plan;
+use crate::route::notes::RouteNotes;
+use crate::settle::faults::whose;
+use crate::settle::receipt::BYTES_PER_TOKEN;
+
+/// What is known of a call when its receipt is opened.
+#[derive(Debug)]
+pub struct Opening {
+    pub(super) row: CallOpened,
+    pub(super) credential: Credential,
+    pub(super) prices: String,
+    pub(super) model: String,
+    pub(super) ticket: Option<Box<Ticket>>,
+    pub(super) turn: Option<Turn>,
+    pub(super) hold: Option<HoldId>,
+    pub(super) notices: Vec<String>,
+    pub(super) placed: Box<Placement>,
+    pub(super) live: Arc<Live>,
+}
+
+/// What the route lever has to do with a call.
+#[derive(Debug, Default)]
+pub struct Placement {
+    /// What kind of conversation it belongs to; none of calls that are no conversation.
+    pub kind: Option<Kind>,
+    /// Where it would have gone, had no lever moved it.
+    pub instead_of: Option<Plan>,
+    /// Why it goes where it goes.
+    pub notes: Option<RouteNotes>,
+}
+
+impl Opening {
+    /// Of this call to this target, with a body of so many bytes.
+    pub fn of(call: &Call, asked: &str, plan: &Plan, body_bytes: usize) -> Self {
+        let row = CallOpened {
+            call: call.id.clone(),
+            at: call.at,
+            key: call.key.clone(),
+            session: call.session.clone(),
+            task: call.task.clone(),
+            endpoint: call.path.clone(),
+            model: asked.to_owned(),
+            provider: plan.upstream.id.clone(),
+            input_estimate: Tokens(body_bytes as u64 / BYTES_PER_TOKEN),
+            payers: call.payers.clone(),
+            held: None,
+        };
+        Self {
+            row,
+            credential: whose(plan),
+            prices: plan.upstream.prices.clone(),
+            model: plan.model.clone(),
+            ticket: None,
+            turn: None,
+            hold: None,
+            notices: Vec::new(),
+            placed: Box::default(),
+            live: Arc::clone(&call.live),
+        }
+    }
+
+    /// Placed by a route.
+    #[must_use]
+    pub fn placed(mut self, placed: Placement) -> Self {
+        self.placed = Box::new(placed);
+        self
+    }
+
+    /// On behalf of this user, unless the key or a header names one.
+    #[must_use]
+    pub fn of_user(mut self, user: Option<&str>) -> Self {
+        let payers = &mut self.row.payers;
+        payers.user = payers.user.take().or_else(|| user.map(str::to_owned));
+        self
+    }
+
+    /// With what the cache lever knows of it.
+    #[must_use]
+    pub fn shaped(mut self, session: Option<String>, ticket: Option<Box<Ticket>>) -> Self {
+        self.row.session = self.row.session.or(session);
+        if let Some(ticket) = &ticket {
+            self.row.input_estimate = ticket.input_estimate();
+        }
+        self.ticket = ticket;
+        self
+    }
+
+    /// With the leg that it begins on.
+    #[must_use]
+    pub fn on(mut self, turn: Turn) -> Self {
+        self.turn = Some(turn);
+        self
+    }
+
+    /// With what is held for it.
+    #[must_use]
+    pub fn holding(mut self, hold: HoldId, held: Held, notices: &[Notice]) -> Self {
+        self.hold = Some(hold);
+        self.notices = notices.iter().map(told).collect();
+        self.row.held = Some(held);
+        self
+    }
+
+    /// The row as it will be written.
+    pub fn row(&self) -> &CallOpened {
+        &self.row
+    }
+}
