@@ -37,13 +37,17 @@ enum Command {
     Report(command::report::Arguments),
     Explain(command::explain::Arguments),
     Price(command::price::Arguments),
+    Budgets(command::budgets::Arguments),
     Keys(command::keys::Arguments),
     Stop(command::stop::StopArguments),
     Resume(command::stop::ResumeArguments),
     Check(command::check::Arguments),
     Doctor(command::doctor::Arguments),
     Replay(replay::ReplayArguments),
+    Cascade(command::cascade::Arguments),
+    Route(command::route::Arguments),
     Simulate(simulate::Simulate),
+    Think(command::think::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Command::Report(arguments) => command::report::run(&arguments, &environment),
         Command::Explain(arguments) => command::explain::run(&arguments, &environment),
         Command::Price(arguments) => command::price::run(&arguments, &environment),
+        Command::Budgets(arguments) => command::budgets::run(&arguments, &environment),
         Command::Keys(arguments) => command::keys::run(&arguments, &environment),
         Command::Stop(arguments) => command::stop::stop(&arguments, &environment),
         Command::Resume(arguments) => command::stop::resume(&arguments, &environment),
@@ -63,7 +68,10 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => {
             replay::run(&arguments, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS)
         }
+        Command::Cascade(arguments) => command::cascade::run(&arguments),
+        Command::Route(arguments) => command::route::run(&arguments),
         Command::Simulate(arguments) => command::simulate::run(arguments),
+        Command::Think(arguments) => command::think::run(&arguments),
     };
     match result {
         Ok(code) => code,

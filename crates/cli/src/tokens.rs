@@ -5,6 +5,8 @@
 //!
 //! **Invariant**: equal segments count the same wherever they stand (test `counts_by_content`).
 
+mod o200k;
+
 use std::collections::HashMap;
 
 use serde_json::Value;
@@ -37,7 +39,7 @@ pub(crate) struct O200k {
 impl O200k {
     /// Tokens of a plain text.
     pub(crate) fn count(text: &str) -> u64 {
-        u64::try_from(bpe_openai::o200k_base().count(text)).unwrap_or(u64::MAX)
+        u64::try_from(o200k::count(text)).unwrap_or(u64::MAX)
     }
 
     fn segment(&mut self, segment: &Segment, body: &[u8]) -> Tokens {

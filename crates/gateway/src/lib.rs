@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::dispatch::health::Healths;
 use crate::dispatch::send::Http;
 use crate::dispatch::shape::CacheLever;
+use crate::dispatch::think::ThinkMemory;
 use crate::metrics::Metrics;
 use crate::receive::guesses::Guesses;
 use crate::receive::keyring::Keyring;
@@ -68,6 +69,8 @@ pub struct Gateway {
     pub http: Http,
     /// What the route lever remembers.
     pub routing: RouteMemory,
+    /// What the think lever remembers.
+    pub thinking: ThinkMemory,
     /// The cache lever's memory, and the worlds that it is compared with.
     pub cache: CacheLever,
 }
@@ -98,6 +101,7 @@ impl Gateway {
             tasks: Tasks::default(),
             http,
             routing: RouteMemory::default(),
+            thinking: ThinkMemory::default(),
             cache: CacheLever::default(),
         })
     }

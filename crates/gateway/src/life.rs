@@ -171,7 +171,7 @@ impl Service<'_> {
             bound: self.bound(dialect, || Bound::of(&request)),
         };
         legs::serve(self, &job, |plan| {
-            shape::shape(self, &request, plan, placed.instead_of(plan))
+            shape::shape(self, &request, plan, &placed)
         })
         .await
     }

@@ -174,6 +174,25 @@ pub struct Rule {
     pub first_token_ms_max: Option<u64>,
     /// The route lever.
     pub mode: LeverMode,
+    /// The think lever.
+    pub think: Think,
+}
+
+/// What the think lever may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Think {
+    /// The lever.
+    pub mode: LeverMode,
+    /// Whether calls with tools may be asked to think less than they would by default.
+    pub with_tools: bool,
+}
+
+impl Think {
+    /// Nothing.
+    pub const OFF: Self = Self {
+        mode: LeverMode::Off,
+        with_tools: false,
+    };
 }
 
 /// What may be used, by whom.
@@ -203,6 +222,8 @@ pub struct Setup {
     pub budgets: Budgets,
     /// The cache lever.
     pub cache: LeverMode,
+    /// The think lever, for calls that no rule takes.
+    pub think: Think,
     /// Usage on streams.
     pub ask_usage: AskUsage,
     /// Who may call.
@@ -349,7 +370,7 @@ impl Setup {
 pub(crate) mod sample {
     use super::{
         Access, Arc, AskUsage, Auth, BTreeMap, Budgets, CacheKey, Credential, Dialect, LeverMode,
-        Limits, PriceBook, Setup, Upstream, Uri, breaker, retry,
+        Limits, PriceBook, Setup, Think, Upstream, Uri, breaker, retry,
     };
 
     pub(crate) fn upstream(id: &str, dialect: Dialect, globs: &[&str]) -> Upstream {
@@ -375,6 +396,7 @@ pub(crate) mod sample {
             breaker: breaker::Rules::default(),
             budgets: Budgets::default(),
             cache: LeverMode::Off,
+            think: Think::OFF,
             ask_usage: AskUsage::Never,
             access: Access::Open,
             admin: None,

@@ -4,6 +4,7 @@
 //! very decisions that production runs (tidy test `pure_rooms_stay_pure`).
 
 pub mod admit;
+pub mod cascade;
 pub mod dispatch;
 pub mod key;
 pub mod moment;
@@ -13,3 +14,4 @@ pub mod prices;
 pub mod refusal;
 pub mod route;
 pub mod shape;
+pub mod think;

@@ -9,4 +9,5 @@ pub mod ideal;
 pub mod metering;
 pub mod provider;
 pub mod replay;
+pub mod routed;
 pub mod shadow;

@@ -73,6 +73,7 @@ macro_rules! store_conformance {
                 keys::keys_are_kept
                 keys::stops_last_until_they_are_lifted
                 reading::calls_come_back_as_they_were
+                reading::holds_under_way_are_known
                 reading::spending_is_exact
                 reading::sums_are_exact
                 writing::amounts_beyond_a_row_are_unknown

@@ -17,6 +17,8 @@ pub enum Reason {
     AskUsage,
     /// The model's name as the upstream knows it.
     ModelName,
+    /// How hard the model is to think.
+    Reasoning,
 }
 
 /// Replace `range` of the original by `text` (an empty range is an insertion).

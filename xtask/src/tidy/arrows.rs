@@ -1,15 +1,19 @@
 //! The arrows between rooms, read from their manifests.
 //!
-//! **Invariant**: `cli → {gateway, sim, store} → policy → wire`, `gateway` may ask `sim` and never
-//! names `store`, and nothing ships `testkit` (test `arrows_only_point_down`).
+//! **Invariant**: `cli → {gateway, learn, sim, store} → policy → wire`, `gateway` may ask `sim` and
+//! never names `store`, and nothing ships `testkit` (test `arrows_only_point_down`).
 
 use super::{Fault, fault};
 use crate::tree::Tree;
 
 /// What each room may depend on in the shipped binary.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("cli", &["gateway", "policy", "sim", "store", "wire"]),
+    (
+        "cli",
+        &["gateway", "learn", "policy", "sim", "store", "wire"],
+    ),
     ("gateway", &["policy", "sim", "wire"]),
+    ("learn", &["policy"]),
     ("policy", &["wire"]),
     ("sim", &["policy", "wire"]),
     ("store", &["policy", "wire"]),

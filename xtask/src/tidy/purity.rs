@@ -1,4 +1,4 @@
-//! Purity: what `wire`, `policy`, `sim` and `gateway` may not touch.
+//! Purity: what `wire`, `policy`, `sim`, `learn` and `gateway` may not touch.
 //!
 //! **Invariant**: the pure rooms reach no runtime, network, file, clock, randomness or environment,
 //! so that a replay runs the very decisions that production runs (test `pure_rooms_stay_pure`).
@@ -9,7 +9,7 @@ use crate::source::{imports, line_of, words};
 use crate::tree::{File, Tree};
 
 /// Rooms whose code is a function of its arguments.
-const PURE_ROOMS: &[&str] = &["policy", "sim", "wire"];
+const PURE_ROOMS: &[&str] = &["learn", "policy", "sim", "wire"];
 
 /// All that a pure room may be built from: no crate here does input or output.
 const PURE_CRATES: &[&str] = &[

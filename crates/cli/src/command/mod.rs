@@ -3,6 +3,8 @@
 //! **Invariant**: a command prints its result to standard output and nothing else there; progress
 //! and remarks go to standard error (test `commands_print_json_on_request` in `tests/it`).
 
+pub(crate) mod budgets;
+pub(crate) mod cascade;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod doctor;
@@ -10,10 +12,12 @@ pub(crate) mod explain;
 pub(crate) mod keys;
 pub(crate) mod price;
 pub(crate) mod report;
+pub(crate) mod route;
 pub(crate) mod serve;
 pub(crate) mod simulate;
 pub(crate) mod start;
 pub(crate) mod stop;
+pub(crate) mod think;
 
 use std::future::Future;
 

@@ -5,7 +5,7 @@
 
 use gateway::setup::{Budgets, Setup};
 use policy::admit::book::hold::UnknownPrice;
-use policy::admit::limit::{Limit, Measure, Mode, Quota, Then, Which};
+use policy::admit::limit::{self, Limit, Measure, Mode, Quota, Then, Which};
 use policy::admit::scope::Kind;
 use policy::admit::window::{Period, Window, Zone};
 use policy::key::PREFIX;
@@ -25,6 +25,14 @@ pub(super) fn budgets(build: &Build<'_>) -> Result<Budgets, ConfigError> {
         limits: limits?,
         unknown_price: unknown_price(build)?,
     })
+}
+
+/// What may be used, in limits that do not contradict each other.
+pub(super) fn checked(build: &Build<'_>) -> Result<Budgets, ConfigError> {
+    let budgets = budgets(build)?;
+    limit::check(&budgets.limits)
+        .map_err(|error| build.fault("budgets".to_owned(), format!("cannot be used: {error}")))?;
+    Ok(budgets)
 }
 
 /// One table, and what is needed to say what is wrong with it.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::admin::token::AdminToken;
-use gateway::setup::{Access, AskUsage, LeverMode, Limits, Setup, SetupError, Upstream};
+use gateway::setup::{Access, AskUsage, LeverMode, Limits, Setup, SetupError, Think, Upstream};
 use policy::dispatch::breaker;
 use policy::prices::PriceBook;
 
@@ -159,6 +159,7 @@ pub(crate) fn build(
         breaker: breaker::Rules::default(),
         budgets: budgets::budgets(&build)?,
         cache: cache(&build)?,
+        think: think(&build)?,
         ask_usage: ask_usage(&build)?,
         access: Access::Keys,
         admin: admin(&build)?,
@@ -217,8 +218,10 @@ impl Config {
     /// The same configuration with all levers in one mode; off means untouched bodies.
     pub(crate) fn with_levers(mut self, mode: RawLeverMode) -> Self {
         self.setup.cache = lever(mode);
+        self.setup.think.mode = lever(mode);
         for rule in &mut self.setup.rules {
             rule.mode = lever(mode);
+            rule.think.mode = lever(mode);
         }
         if mode == RawLeverMode::Off {
             self.setup.ask_usage = AskUsage::Never;
@@ -331,7 +334,7 @@ pub(super) fn prices(build: &Build<'_>) -> Result<PriceBook, ConfigError> {
     Ok(book)
 }
 
-pub(super) const fn lever(mode: RawLeverMode) -> LeverMode {
+const fn lever(mode: RawLeverMode) -> LeverMode {
     match mode {
         RawLeverMode::Off => LeverMode::Off,
         RawLeverMode::Observe => LeverMode::Observe,
@@ -347,6 +350,30 @@ fn cache(build: &Build<'_>) -> Result<LeverMode, ConfigError> {
             Err(contradiction(build, "levers.cache", "off"))
         }
     }
+}
+
+/// A lever that can change answers: it observes unless it is told to act.
+pub(super) fn observing(
+    build: &Build<'_>,
+    key: &str,
+    mode: Option<RawLeverMode>,
+) -> Result<LeverMode, ConfigError> {
+    match (build.raw.levers.passthrough, mode) {
+        (false, mode) => Ok(mode.map_or(LeverMode::Observe, lever)),
+        (true, None | Some(RawLeverMode::Off)) => Ok(LeverMode::Off),
+        (true, Some(RawLeverMode::On | RawLeverMode::Observe)) => {
+            Err(contradiction(build, key, "off"))
+        }
+    }
+}
+
+/// The think lever, for calls that no route takes.
+fn think(build: &Build<'_>) -> Result<Think, ConfigError> {
+    let mode = observing(build, "levers.think", build.raw.levers.think)?;
+    Ok(Think {
+        mode,
+        with_tools: false,
+    })
 }
 
 fn ask_usage(build: &Build<'_>) -> Result<AskUsage, ConfigError> {

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use build::{Build, Config, Place};
 use fault::ConfigError;
+use gateway::setup::Budgets;
 use policy::prices::PriceBook;
 use raw::RawConfig;
 
@@ -57,6 +58,14 @@ impl Source {
         let file = self.file(environment);
         let raw = read(file.as_deref())?;
         build::place(&Build::new(&raw, file.as_deref(), environment))
+    }
+
+    /// What may be used; nothing else is checked, so that it can be asked without the providers'
+    /// keys.
+    pub(crate) fn budgets(&self, environment: &Environment) -> Result<Budgets, ConfigError> {
+        let file = self.file(environment);
+        let raw = read(file.as_deref())?;
+        budgets::checked(&Build::new(&raw, file.as_deref(), environment))
     }
 
     /// The price book; nothing else is checked.

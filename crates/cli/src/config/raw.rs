@@ -276,6 +276,9 @@ pub(crate) struct RawLevers {
     pub(crate) passthrough: bool,
     /// The providers' prompt caches: markers, keys and lifetimes. Default: `on`.
     pub(crate) cache: Option<RawLeverMode>,
+    /// Whether models may be asked to think less where the question is easy: once for a conversation,
+    /// never with tools, and never against what the client says. Default: `observe`.
+    pub(crate) think: Option<RawLeverMode>,
     /// Whether streams that do not ask for usage are made to report it, hidden from the client.
     /// Default: `always`.
     pub(crate) ask_usage: Option<RawAskUsage>,

@@ -3,17 +3,17 @@
 //! **Invariant**: a condition that cannot be read is refused by name, never left out (test
 //! `faulty_routes_are_named`).
 
-use gateway::setup::{LeverMode, Rule, Setup, Target};
+use gateway::setup::{LeverMode, Rule, Setup, Target, Think};
 use policy::admit::window::Zone;
 use policy::route::language::Language;
 use policy::route::rules::{Having, Hours, When, clock};
 use wire::dialect::Dialect;
 use wire::usage::Tokens;
 
-use super::build::{Build, lever};
+use super::build::{Build, observing};
 use super::fault::ConfigError;
-use super::raw::RawDialect;
 use super::raw::route::{RawHaving, RawRule};
+use super::raw::{RawDialect, RawLeverMode};
 use super::routes::target;
 
 /// The routes, in order.
@@ -73,8 +73,18 @@ impl Entry<'_> {
             to: raw.to.clone(),
             as_good: self.targets("as_good", &raw.as_good)?,
             first_token_ms_max: raw.first_token_ms_max,
-            mode: raw.lever.map_or(LeverMode::Observe, lever),
+            mode: self.lever("lever", raw.lever)?,
+            think: Think {
+                mode: self.lever("think", raw.think.or(self.build.raw.levers.think))?,
+                with_tools: raw.think_with_tools,
+            },
         })
+    }
+
+    /// A lever of the route; everything is off where the file says `passthrough`.
+    fn lever(self, field: &str, raw: Option<RawLeverMode>) -> Result<LeverMode, ConfigError> {
+        let key = format!("routes.{}.{field}", self.raw.id);
+        observing(self.build, &key, raw)
     }
 
     fn fault(self, field: &str, problem: impl Into<String>) -> ConfigError {

@@ -24,6 +24,7 @@ use policy::prices::model::Model;
 use policy::shape::cache::Grain;
 use serde::Deserialize;
 use sim::replay::{Call, Input, Replay, Sums, Switch};
+use sim::routed::{Routed, RoutedSums};
 use wire::dialect::Dialect;
 
 use crate::tokens::O200k;
@@ -44,6 +45,10 @@ pub(crate) struct ReplayArguments {
     /// The model whose cache and prices apply
     #[arg(long, value_name = "MODEL", default_value = MODEL)]
     pub(crate) model: String,
+    /// A second model of the same dialect: also replays with the route lever between the two, as if
+    /// both were as good
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) beside: Option<String>,
     /// A TOML file with a table `[levers]`, as in the gateway's configuration
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
@@ -94,6 +99,8 @@ struct Player<'a> {
     replay: Replay<'a>,
     /// The same serving traces on a cache that reads at every block's end.
     yardstick: Replay<'a>,
+    /// The same calls between two targets.
+    routed: Option<Routed<'a>>,
     counter: O200k,
     model: &'a str,
     dialect: Dialect,
@@ -109,6 +116,9 @@ impl Player<'_> {
         if let Input::Shape { .. } = call.input {
             self.yardstick.call(call, &mut self.counter)?;
         }
+        if let Some(routed) = &mut self.routed {
+            routed.call(call, &mut self.counter)?;
+        }
         self.rows.0 += outcome.untouched_cost;
         self.rows.1 += outcome.policy_cost;
         Ok(())
@@ -122,6 +132,8 @@ struct Replayed<'a> {
     sums: Sums,
     /// Of serving traces only: what a cache without minimum would save that reads at every block.
     yardstick: Sums,
+    /// Between two targets, and the second one's name.
+    routed: Option<(&'a str, RoutedSums)>,
     recorded: Vec<Recorded>,
     booked: Booked,
 }
@@ -138,9 +150,13 @@ pub(crate) fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::R
         .map(|seller| seller.dated.start());
     let priced_at = priced_at.context("a model's provider has a price file")?;
     let switch = switch(arguments)?;
+    let second = arguments.beside.as_deref();
+    let second = second.map(|name| beside(book, model, name)).transpose()?;
+    let routed = second.map(|second| Routed::new([model, second], priced_at));
     let mut player = Player {
         replay: Replay::new(model, priced_at, switch, Grain::Breakpoints)?,
         yardstick: Replay::new(model, priced_at, switch, Grain::Segments)?,
+        routed: routed.transpose()?,
         counter: O200k::default(),
         model: &model.id,
         dialect: trajectory::dialect_of(&model.provider),
@@ -156,6 +172,7 @@ pub(crate) fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::R
     let Player {
         replay,
         yardstick,
+        routed,
         recorded,
         rows,
         ..
@@ -170,6 +187,9 @@ pub(crate) fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::R
         prices: book.version(),
         sums,
         yardstick,
+        routed: second
+            .zip(routed)
+            .map(|(second, routed)| (second.id.as_str(), routed.sums())),
         recorded,
         booked,
     };
@@ -178,6 +198,24 @@ pub(crate) fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::R
     } else {
         report::table(&replayed, out)
     }
+}
+
+/// The second target, which must speak what the first one speaks.
+fn beside<'b>(book: &'b PriceBook, first: &Model, name: &str) -> anyhow::Result<&'b Model> {
+    let second = book.find_any(name).with_context(|| {
+        format!("the price book has no model `{name}`; `tokenwise price` lists those it has")
+    })?;
+    let [one, other] = [first, second].map(|model| trajectory::dialect_of(&model.provider));
+    if one != other {
+        bail!(
+            "`{}` speaks {} and `{name}` {}: a session cannot move between them; name a model of the \
+             same dialect",
+            first.id,
+            one.id(),
+            other.id()
+        );
+    }
+    Ok(second)
 }
 
 fn switch(arguments: &ReplayArguments) -> anyhow::Result<Switch> {
@@ -247,6 +285,7 @@ mod tests {
         let arguments = ReplayArguments {
             files: vec![file.path().to_owned()],
             model: model.to_owned(),
+            beside: None,
             policy: None,
             json: true,
         };

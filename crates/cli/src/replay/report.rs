@@ -99,6 +99,7 @@ pub(super) fn json(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Resu
         "ideal_cache_all_written_pico_usd": pico(sums.ideal_all_written.cost),
         "input_untouched_pico_usd": pico(sums.untouched.input_cost),
         "yardstick_every_block": yardstick(&replayed.yardstick),
+        "routed": routed(replayed),
         "levers": levers,
         "worst_task": task(tasks.worst),
         "worst_long_task": task(tasks.worst_long),
@@ -128,6 +129,42 @@ fn yardstick(sums: &Sums) -> Value {
         "ideal_cache_pico_usd": pico(sums.ideal.cost),
         "ideal_cache_all_written_pico_usd": pico(sums.ideal_all_written.cost),
     })
+}
+
+/// With two targets: each alone, and the route lever between them.
+fn routed(replayed: &Replayed<'_>) -> Value {
+    let Some((second, sums)) = replayed.routed else {
+        return Value::Null;
+    };
+    json!({
+        "second": second,
+        "first_alone_pico_usd": pico(sums.first),
+        "second_alone_pico_usd": pico(sums.second),
+        "routed_pico_usd": pico(sums.routed),
+        "calls_at_second": sums.moved,
+        "switches": sums.switches,
+    })
+}
+
+fn routed_line(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let Some((second, sums)) = replayed.routed else {
+        return Ok(());
+    };
+    let better = sums.first.min(sums.second);
+    let beyond = quotient(sums.routed - better, better).unwrap_or(0.0) * 100.0;
+    writeln!(
+        out,
+        "two targets: {} at {} alone, {} at {second} alone, {} with the route lever between them \
+         ({beyond:+.2} % of the better one; {} of {} calls at {second}, {} switches)",
+        sums.first,
+        replayed.model.id,
+        sums.second,
+        sums.routed,
+        sums.moved,
+        sums.calls,
+        sums.switches
+    )?;
+    Ok(())
 }
 
 fn pico(amount: PicoUsd) -> Value {
@@ -211,6 +248,7 @@ pub(super) fn table(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Res
     for (lever, saved) in &sums.levers {
         writeln!(out, "lever {}: {saved} saved", lever.name())?;
     }
+    routed_line(replayed, out)?;
     task_lines(&tasks, replayed, out)
 }
 

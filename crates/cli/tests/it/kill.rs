@@ -5,158 +5,51 @@
 //! (`kill_minus_nine`).
 
 use std::collections::HashSet;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, RwLock};
-use std::thread;
+use std::sync::Mutex;
 
 use policy::ports::End;
 use policy::ports::read::{Filter, LedgerReader as _, StoredCall};
 use store::sqlite::reader::SqliteReader;
 
-use crate::home::Home;
-use crate::serve::Served;
-
-/// Calls that must be received whole.
-const CALLS: usize = 10_000;
-
-/// Clients that call at the same time.
-const CLIENTS: usize = 16;
+use crate::crash::{CLIENTS, Load, Received, kill_under};
 
 /// A kill comes after 200 to 1 200 more received calls, so about 14 times in all.
-const CALLS_BETWEEN: std::ops::Range<usize> = 200..1_200;
+const CALLS_BETWEEN: Range<usize> = 200..1_200;
 
-/// What the clients have received, and from where they call.
-struct Field {
-    address: RwLock<String>,
-    received: Mutex<Vec<String>>,
-    count: AtomicUsize,
-}
+/// What the clients have received.
+#[derive(Default)]
+struct Calls(Mutex<Vec<String>>);
 
-impl Field {
-    /// Calls over one connection until it breaks or all is done.
-    fn call_until_it_breaks(&self, client: usize) -> std::io::Result<()> {
-        let address = self.address.read().unwrap().clone();
-        let mut stream = TcpStream::connect(address)?;
-        let mut reader = BufReader::new(stream.try_clone()?);
-        for turn in 0.. {
-            if self.count.load(Ordering::SeqCst) >= CALLS {
-                break;
-            }
-            let streamed = (client + turn).is_multiple_of(2);
-            let body = format!(
-                r#"{{"model":"claude-haiku-4-5","max_tokens":64,"stream":{streamed},"messages":[{{"role":"user","content":"words:8 {client}-{turn}"}}]}}"#
-            );
-            let length = body.len();
-            let request = format!(
-                "POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-            );
-            stream.write_all(request.as_bytes())?;
-            let (status, id) = receive(&mut reader)?;
-            assert_eq!(status, "200", "{id}");
-            self.received.lock().unwrap().push(id);
-            self.count.fetch_add(1, Ordering::SeqCst);
-        }
-        Ok(())
+impl Load for Calls {
+    fn config(&self) -> String {
+        String::new()
     }
-}
 
-/// Reads one answer to its last byte and returns its status and the call's id.
-pub(crate) fn receive(reader: &mut BufReader<TcpStream>) -> std::io::Result<(String, String)> {
-    let broken = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-    let (mut status, mut id, mut length) = (None, None, None);
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Err(broken());
-        }
-        let line = line.trim_end();
-        if line.is_empty() {
-            break;
-        }
-        match line.split_once(": ") {
-            Some(("x-tokenwise-call", value)) => id = Some(value.to_owned()),
-            Some(("content-length", value)) => length = value.parse::<usize>().ok(),
-            Some(_) => {}
-            None => status = line.split(' ').nth(1).map(str::to_owned),
-        }
+    fn call(&self, number: usize) -> (String, String) {
+        (String::new(), format!("words:8 {number}"))
     }
-    match length {
-        Some(length) => reader.read_exact(&mut vec![0; length])?,
-        None => while receive_chunk(reader)? > 0 {},
-    }
-    status.zip(id).ok_or_else(broken)
-}
 
-/// Reads one chunk of a chunked body; the last has no bytes.
-fn receive_chunk(reader: &mut BufReader<TcpStream>) -> std::io::Result<usize> {
-    let mut line = String::new();
-    reader.read_line(&mut line)?;
-    let broken = |_| std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-    let size = usize::from_str_radix(line.trim_end(), 16).map_err(broken)?;
-    reader.read_exact(&mut vec![0; size + 2])?;
-    Ok(size)
+    fn received(&self, received: Received<'_>) {
+        assert_eq!(received.status, "200", "{}", received.call);
+        self.0.lock().unwrap().push(received.call);
+    }
 }
 
 #[test]
 fn kill_minus_nine() {
-    let home = Home::new();
-    let provider = Served::start(home.command(&["simulate", "--listen", "127.0.0.1:0"]));
-    let config = format!(
-        "[store]\npath = \"ledger.db\"\n\n[log]\nlevel = \"error\"\n\n[[providers]]\nid = \"anthropic\"\nbase_url = \"http://{}\"\napi_key = \"env:OPENAI_API_KEY\"\n",
-        provider.address
-    );
-    home.file("tokenwise.toml", &config);
-    let arguments = [
-        "serve",
-        "--config",
-        "tokenwise.toml",
-        "--listen",
-        "127.0.0.1:0",
-    ];
-    let mut gateway = Served::start(home.command(&arguments));
-    let field = Field {
-        address: RwLock::new(gateway.address.clone()),
-        received: Mutex::new(Vec::new()),
-        count: AtomicUsize::new(0),
+    let calls = Calls::default();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let between = || {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let span = (CALLS_BETWEEN.end - CALLS_BETWEEN.start) as u64;
+        CALLS_BETWEEN.start + usize::try_from((random >> 33) % span).unwrap()
     };
-    let mut kills = 0;
-    thread::scope(|scope| {
-        for client in 0..CLIENTS {
-            let field = &field;
-            scope.spawn(move || {
-                while field.count.load(Ordering::SeqCst) < CALLS {
-                    // A broken connection is what this test is about: call again.
-                    field.call_until_it_breaks(client).ok();
-                    thread::yield_now();
-                }
-            });
-        }
-        let mut random = 0x2545_f491_4f6c_dd1d_u64;
-        let mut next = CALLS_BETWEEN.start;
-        while field.count.load(Ordering::SeqCst) < CALLS {
-            if field.count.load(Ordering::SeqCst) < next {
-                thread::yield_now();
-                continue;
-            }
-            gateway.kill();
-            kills += 1;
-            gateway = Served::start(home.command(&arguments));
-            *field.address.write().unwrap() = gateway.address.clone();
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            let span = (CALLS_BETWEEN.end - CALLS_BETWEEN.start) as u64;
-            let more = CALLS_BETWEEN.start + usize::try_from((random >> 33) % span).unwrap();
-            next = field.count.load(Ordering::SeqCst) + more;
-        }
-    });
-    assert_eq!(gateway.stop(), Some(0));
-    assert_eq!(provider.stop(), Some(0));
-    let received = field.received.into_inner().unwrap();
-    compare(&home.path().join("ledger.db"), &received, kills);
+    let (_home, ledger, kills) = kill_under(&calls, between);
+    compare(&ledger, &calls.0.into_inner().unwrap(), kills);
 }
 
 /// Holds the books against what the clients received.

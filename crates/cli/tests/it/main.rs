@@ -7,11 +7,14 @@
 #![expect(clippy::print_stdout, reason = "figures of a long test")]
 
 mod admin;
+mod budgets;
 mod commands;
+mod crash;
 mod demo;
 mod home;
 mod keys;
 mod kill;
 mod kill_budgets;
+mod route;
 mod serve;
 mod stops;

@@ -51,12 +51,12 @@ pub fn stop(stop: &Stop, at: Moment) -> Value {
 }
 
 /// A limit, as it is configured.
-pub(super) fn limit(limit: &Limit) -> Value {
+pub fn limit(limit: &Limit) -> Value {
     json!({"limit": limit.id.as_ref(), "mode": limit.mode.name(), "says": limit.to_string()})
 }
 
 /// How far a limit is used by one payer.
-pub(super) fn usage(usage: &Usage) -> Value {
+pub fn usage(usage: &Usage) -> Value {
     let limit = &usage.limit;
     let measure = limit.quota.measure();
     let window = limit.quota.window();

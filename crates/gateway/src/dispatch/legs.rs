@@ -151,7 +151,7 @@ pub async fn serve(
             .accounts
             .is_limited()
             .then(|| needed(service, plan, &job.bound, gateway.clock.now()));
-        if let Err(refusal) = receipt.next_leg(plan, shaped.ticket.take(), need.as_ref()) {
+        if let Err(refusal) = receipt.next_leg(plan, &mut shaped, need.as_ref()) {
             tracing::info!(call = call.id.0, why = refusal.message, "no further leg");
             return give_up(None, word, receipt).await;
         }
@@ -175,7 +175,7 @@ fn open(
     let opening = opening
         .of_user(job.user)
         .placed(job.placed.map(Placed::placement).unwrap_or_default())
-        .shaped(shaped.session.take(), shaped.ticket.take())
+        .shaped(shaped)
         .on(turn);
     let opening = held(service, plan, &job.bound, opening)?;
     Ok(Receipt::open(gateway, setup, opening))

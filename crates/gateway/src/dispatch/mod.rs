@@ -13,4 +13,5 @@ pub mod peek;
 pub mod pieces;
 pub mod send;
 pub mod shape;
+pub mod think;
 pub mod turn;

@@ -26,9 +26,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Gateway;
 use crate::dispatch::notes::Notes;
+use crate::dispatch::think::{ThinkNotes, think};
 use crate::life::Service;
 use crate::receive::Call;
 use crate::route::Plan;
+use crate::route::place::Placed;
 use crate::setup::{AskUsage, LeverMode, Setup};
 
 /// 4 bytes a token, to find the context tier before anything was counted.
@@ -52,7 +54,9 @@ pub struct Shaped {
     pub headers: HeaderMap,
     /// The session, named or recognised.
     pub session: Option<String>,
-    /// What settles the lever's account.
+    /// How hard it is asked to think, and why.
+    pub think: Option<ThinkNotes>,
+    /// What settles the cache lever's account.
     pub ticket: Option<Box<Ticket>>,
     /// Another call writes this prefix now: worth waiting for its first byte.
     pub wait: Option<watch::Receiver<()>>,
@@ -65,29 +69,29 @@ impl Shaped {
             splice,
             headers: HeaderMap::new(),
             session: None,
+            think: None,
             ticket: None,
             wait: None,
         }
     }
 }
 
-/// Decides on one call, and declares its edits. `instead_of` is where it would have gone, had no
-/// lever moved it.
-pub fn shape(
-    service: &Service<'_>,
-    request: &Request<'_>,
-    plan: &Plan,
-    instead_of: Option<&Plan>,
-) -> Shaped {
+/// Decides on one leg of a call, and declares its edits.
+pub fn shape(service: &Service<'_>, request: &Request<'_>, plan: &Plan, placed: &Placed) -> Shaped {
     let setup = service.setup;
     let mut splice = Splice::default();
     request.rename_model(&plan.model, &mut splice);
     if setup.ask_usage == AskUsage::Always && plan.upstream.asks_usage && request.stream {
         request.ask_usage(&mut splice);
     }
-    let mut shaped = Shaped::edited(splice);
+    let (conversation, rules) = (placed.conversation, placed.think);
+    let think = think(service, request, plan, conversation, rules, &mut splice);
+    let mut shaped = Shaped {
+        think,
+        ..Shaped::edited(splice)
+    };
     if setup.cache != LeverMode::Off {
-        shape_cache(service, request, plan, instead_of, &mut shaped);
+        shape_cache(service, request, plan, placed.instead_of(plan), &mut shaped);
     }
     shaped
 }

@@ -73,12 +73,4 @@ impl RouteNotes {
         });
         self.options = options.collect();
     }
-
-    /// A row's notes, with these before them.
-    pub fn beside(&self, notes: &str) -> String {
-        let route = serde_json::to_string(self).unwrap_or_default();
-        let rest = notes.strip_prefix('{').unwrap_or("}");
-        let comma = if rest == "}" { "" } else { "," };
-        format!(r#"{{"route":{route}{comma}{rest}"#)
-    }
 }

@@ -4,6 +4,7 @@
 //! `only_a_route_that_is_on_moves_a_call`).
 
 use policy::moment::Moment;
+use policy::money::PicoUsd;
 use policy::refusal::Refusal;
 use policy::route::economics::{Choice, Offer, Unfit, choose, forecast};
 use policy::route::rules::{Sight, first};
@@ -11,14 +12,15 @@ use policy::route::sessions::Kind;
 use wire::dialect::Dialect;
 use wire::dialect::request::Request;
 use wire::usage::Tokens;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::life::Service;
 use crate::receive::Call;
-use crate::route::memory::Turned;
+use crate::route::memory::{Head, Turned};
 use crate::route::notes::RouteNotes;
 use crate::route::{Plan, Route, plan, route, with_first};
 use crate::settle::opening::Placement;
-use crate::setup::{LeverMode, Rule, Setup};
+use crate::setup::{LeverMode, Rule, Setup, Think};
 
 /// 4 bytes a token, to know a size before anything was counted.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -30,6 +32,14 @@ pub struct Placed {
     pub route: Route,
     /// What kind of conversation it belongs to.
     pub kind: Kind,
+    /// The size of its body.
+    pub bytes: u64,
+    /// What names its conversation.
+    pub conversation: u64,
+    /// What the think lever may do.
+    pub think: Think,
+    /// Its target's place among the healths, and what it was forecast to cost there.
+    pub expected: Option<(usize, PicoUsd)>,
     /// Where it would have gone, if a lever has moved it.
     pub instead_of: Option<Plan>,
     /// Why, for the call's notes.
@@ -46,6 +56,8 @@ impl Placed {
     pub fn placement(&self) -> Placement {
         Placement {
             kind: Some(self.kind),
+            bytes: self.bytes,
+            expected: self.expected,
             instead_of: self.instead_of.clone(),
             notes: self.notes.clone(),
         }
@@ -84,6 +96,17 @@ fn size(request: &Request<'_>) -> Tokens {
     Tokens(request.body.len() as u64 / BYTES_PER_TOKEN)
 }
 
+/// What conversations of one key have in common.
+fn head(call: &Call, request: &Request<'_>) -> Option<Head> {
+    let segments = &request.prompt.segments;
+    let head = segments.get(..=request.prompt.head_end()?)?;
+    let chain = head.last()?.chain;
+    Some(Head {
+        number: xxh3_64_with_seed(&chain.0.to_le_bytes(), xxh3_64(call.key.as_bytes())),
+        bytes: head.iter().map(|segment| segment.span.len() as u64).sum(),
+    })
+}
+
 /// Finds the targets of a call and decides between them.
 pub fn place(
     service: &Service<'_>,
@@ -98,6 +121,7 @@ pub fn place(
     } = *service;
     call.may_call(&request.model)?;
     let kind = Kind::of(request.has_tools);
+    let bytes = request.body.len() as u64;
     let named = |model: &str| route(setup, &gateway.healths, model, request.dialect, pinned);
     // Whoever names a provider in the path has decided.
     let rule = rule(setup, call, request).filter(|_| pinned.is_none());
@@ -105,6 +129,10 @@ pub fn place(
         return Ok(Placed {
             route: named(&request.model)?,
             kind,
+            bytes,
+            conversation,
+            think: setup.think,
+            expected: None,
             instead_of: None,
             notes: None,
         });
@@ -115,22 +143,27 @@ pub fn place(
     let was = asked.as_ref().unwrap_or(&base).first().cloned();
     let mut notes = RouteNotes::of(&rule.name, rule.mode);
     let mut placed = base;
+    let mut expected = None;
     if rule.mode != LeverMode::Off && !rule.as_good.is_empty() {
         let scales = Scales {
             service,
             rule,
             turned: gateway
                 .routing
-                .comes(conversation, kind, size(request), call.at),
-            input: size(request),
+                .comes(conversation, kind, bytes, head(call, request), call.at),
             home: gateway.healths.home(conversation),
         };
         let plans = scales.plans(&placed, request.dialect);
-        let (choice, offers) = scales.weigh(&plans);
+        let (choice, offers, plain) = scales.weigh(&plans);
         notes.weighed(&plans, &offers, choice, &scales.turned.outlook);
         let moves = rule.mode == LeverMode::On && choice.place > 0;
-        if let Some(chosen) = plans.get(choice.place).filter(|_| moves) {
-            placed = with_first(setup, &gateway.healths, chosen.clone(), placed);
+        let goes = if moves { choice.place } else { 0 };
+        if let Some(chosen) = plans.get(goes) {
+            let plain = plain.get(goes).copied().flatten();
+            expected = plain.map(|plain| (scales.health_of(chosen), plain));
+            if moves {
+                placed = with_first(setup, &gateway.healths, chosen.clone(), placed);
+            }
         }
     }
     let goes = placed.first();
@@ -138,6 +171,10 @@ pub fn place(
     Ok(Placed {
         route: placed,
         kind,
+        bytes,
+        conversation,
+        think: rule.think,
+        expected,
         instead_of,
         notes: Some(notes),
     })
@@ -148,7 +185,6 @@ struct Scales<'a> {
     service: &'a Service<'a>,
     rule: &'a Rule,
     turned: Turned,
-    input: Tokens,
     /// The health's place of the target that answered the conversation last.
     home: Option<usize>,
 }
@@ -169,21 +205,23 @@ impl Scales<'_> {
         plans
     }
 
-    fn weigh(&self, plans: &[Plan]) -> (Choice, Vec<Offer>) {
+    /// The choice, the offers, and what this call was forecast to cost at each, uncorrected.
+    fn weigh(&self, plans: &[Plan]) -> (Choice, Vec<Offer>, Vec<Option<PicoUsd>>) {
         let now = self.service.gateway.clock.now();
-        let offers: Vec<Offer> = plans.iter().map(|plan| self.offer(plan, now)).collect();
+        let offers = plans.iter().map(|plan| self.offer(plan, now));
+        let (offers, plain): (Vec<Offer>, Vec<_>) = offers.unzip();
         let places = plans.iter().map(|plan| self.health_of(plan));
         let home = self
             .home
             .and_then(|home| places.into_iter().position(|place| place == home));
-        (choose(&offers, home), offers)
+        (choose(&offers, home), offers, plain)
     }
 
     fn health_of(&self, plan: &Plan) -> usize {
         self.service.gateway.healths.place(&plan.name())
     }
 
-    fn offer(&self, plan: &Plan, now: Moment) -> Offer {
+    fn offer(&self, plan: &Plan, now: Moment) -> (Offer, Option<PicoUsd>) {
         let Service {
             gateway,
             setup,
@@ -191,13 +229,15 @@ impl Scales<'_> {
         } = *self.service;
         let place = self.health_of(plan);
         let health = gateway.healths.at(place);
-        let load = self.turned.load(self.input, self.home == Some(place));
+        let load = self.turned.load(self.home == Some(place));
         let model = setup.prices.find(&plan.upstream.prices, &plan.model);
-        let forecast = model.and_then(|model| forecast(model, now, load, &self.turned.outlook));
+        let track = gateway.routing.track(place);
+        let plain = model.and_then(|model| forecast(model, now, load, &self.turned.outlook));
+        let forecast = plain.map(|plain| track.corrected(plain));
         let window = model.and_then(|model| model.context);
         let is_slow = |most: u64| health.gauge.first_token_ms(now).is_some_and(|ms| ms > most);
         let unfit = if call.may_call(&plan.name()).is_err() && call.may_call(&plan.model).is_err()
-            || window.is_some_and(|window| self.input > window)
+            || window.is_some_and(|window| self.turned.input > window)
         {
             Some(Unfit::Closed)
         } else if health.breaker.is_barred(&setup.breaker, now) {
@@ -209,6 +249,11 @@ impl Scales<'_> {
         } else {
             None
         };
-        Offer { forecast, unfit }
+        let offer = Offer {
+            forecast,
+            unfit,
+            seen: track.calls(),
+        };
+        (offer, plain.map(|plain| plain.now))
     }
 }

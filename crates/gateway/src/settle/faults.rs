@@ -7,6 +7,7 @@ use policy::dispatch::fault::{Credential, Fault};
 use serde::Serialize;
 
 use crate::route::Plan;
+use crate::settle::beside::beside;
 use crate::setup;
 
 /// The legs of a call that failed.
@@ -33,12 +34,10 @@ impl Faults {
     /// A row's notes, with these before them.
     pub fn beside(&self, notes: String) -> String {
         if self.0.is_empty() {
-            return notes;
+            notes
+        } else {
+            beside("failed", &self.0, &notes)
         }
-        let faults = serde_json::to_string(&self.0).unwrap_or_default();
-        let rest = notes.strip_prefix('{').unwrap_or("}");
-        let comma = if rest == "}" { "" } else { "," };
-        format!(r#"{{"failed":{faults}{comma}{rest}"#)
     }
 }
 

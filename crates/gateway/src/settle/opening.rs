@@ -10,13 +10,15 @@ use std::sync::Arc;
 use policy::admit::book::hold::HoldId;
 use policy::admit::tally::Notice;
 use policy::dispatch::fault::Credential;
+use policy::money::PicoUsd;
 use policy::ports::{CallOpened, Held};
 use policy::route::sessions::Kind;
 use wire::usage::Tokens;
 
 use crate::admit::stops::Live;
 use crate::admit::told::told;
-use crate::dispatch::shape::Ticket;
+use crate::dispatch::shape::{Shaped, Ticket};
+use crate::dispatch::think::ThinkNotes;
 use crate::dispatch::turn::Turn;
 use crate::receive::Call;
 use crate::route::Plan;
@@ -36,6 +38,7 @@ pub struct Opening {
     pub(super) hold: Option<HoldId>,
     pub(super) notices: Vec<String>,
     pub(super) placed: Box<Placement>,
+    pub(super) think: Option<ThinkNotes>,
     pub(super) live: Arc<Live>,
 }
 
@@ -44,6 +47,10 @@ pub struct Opening {
 pub struct Placement {
     /// What kind of conversation it belongs to; none of calls that are no conversation.
     pub kind: Option<Kind>,
+    /// The size of its body.
+    pub bytes: u64,
+    /// Its target's place among the healths, and what it was forecast to cost there.
+    pub expected: Option<(usize, PicoUsd)>,
     /// Where it would have gone, had no lever moved it.
     pub instead_of: Option<Plan>,
     /// Why it goes where it goes.
@@ -76,6 +83,7 @@ impl Opening {
             hold: None,
             notices: Vec::new(),
             placed: Box::default(),
+            think: None,
             live: Arc::clone(&call.live),
         }
     }
@@ -95,10 +103,12 @@ impl Opening {
         self
     }
 
-    /// With what the cache lever knows of it.
+    /// With what the levers know of it.
     #[must_use]
-    pub fn shaped(mut self, session: Option<String>, ticket: Option<Box<Ticket>>) -> Self {
+    pub fn shaped(mut self, shaped: &mut Shaped) -> Self {
+        let (session, ticket) = (shaped.session.take(), shaped.ticket.take());
         self.row.session = self.row.session.or(session);
+        self.think = shaped.think.take();
         if let Some(ticket) = &ticket {
             self.row.input_estimate = ticket.input_estimate();
         }

@@ -18,9 +18,11 @@ use wire::usage::{Tokens, Usage};
 use crate::Gateway;
 use crate::admit::stops::Live;
 use crate::admit::told::told;
-use crate::dispatch::shape::Ticket;
+use crate::dispatch::shape::{Shaped, Ticket};
+use crate::dispatch::think::ThinkNotes;
 use crate::dispatch::turn::Turn;
 use crate::route::Plan;
+use crate::settle::beside::beside;
 use crate::settle::faults::{Faults, whose};
 use crate::settle::opening::{Opening, Placement};
 use crate::settle::savings::{Last, Savings};
@@ -94,6 +96,8 @@ pub struct Receipt {
     hold: Option<HoldId>,
     notices: Vec<String>,
     placed: Box<Placement>,
+    /// How hard the leg under way was asked to think.
+    think: Option<ThinkNotes>,
     live: Arc<Live>,
     /// What the leg under way has said of its usage, if its client left before it was relayed.
     so_far: Option<Reported>,
@@ -136,6 +140,7 @@ impl Receipt {
             hold,
             notices,
             placed,
+            think,
             live,
         } = opening;
         gateway.ledger.open(row.clone());
@@ -157,6 +162,7 @@ impl Receipt {
             hold,
             notices,
             placed,
+            think,
             live,
             so_far: None,
             settled: None,
@@ -167,9 +173,10 @@ impl Receipt {
     pub fn next_leg(
         &mut self,
         plan: &Plan,
-        ticket: Option<Box<Ticket>>,
+        shaped: &mut Shaped,
         need: Option<&Need>,
     ) -> Result<(), Refusal> {
+        let ticket = shaped.ticket.take();
         if let (Some(hold), Some(need)) = (self.hold, need) {
             let now = self.gateway.clock.now();
             if let Err(refusal) = self.gateway.accounts.raise(hold, need, now) {
@@ -184,6 +191,7 @@ impl Receipt {
         self.model.clone_from(&plan.model);
         self.credential = whose(plan);
         self.ticket = ticket;
+        self.think = shaped.think.take();
         self.leg = LegClock::default();
         Ok(())
     }
@@ -390,9 +398,13 @@ impl Receipt {
 
     /// The notes of the row: those of the last leg's shaping, with what went before.
     fn notes(&self, shaping: String) -> String {
-        let notes = self.faults.beside(shaping);
+        let notes = match &self.think {
+            Some(think) => beside("think", think, &shaping),
+            None => shaping,
+        };
+        let notes = self.faults.beside(notes);
         match &self.placed.notes {
-            Some(route) => route.beside(&notes),
+            Some(route) => beside("route", route, &notes),
             None => notes,
         }
     }
@@ -422,7 +434,14 @@ impl Receipt {
             .iter()
             .for_each(|leg| self.gateway.accounts.saw(leg));
         if let (Some(kind), Some(leg)) = (self.placed.kind, self.legs.last()) {
-            self.gateway.routing.answered(kind, leg.usage.output);
+            let bytes = self.placed.bytes;
+            self.gateway.routing.settled(kind, bytes, &leg.usage);
+            // Where it was answered elsewhere, the forecast was not about this leg.
+            let is_first = self.legs.len() == 1 && leg.end == End::Answered;
+            let expected = self.placed.expected.filter(|_| is_first);
+            if let (Some((place, forecast)), Some(cost)) = (expected, leg.cost) {
+                self.gateway.routing.came_out(place, forecast, cost);
+            }
         }
         let tokens = self.legs.iter().map(used);
         let tokens = tokens.fold(Tokens(0), |sum, more| sum + more);

@@ -28,5 +28,6 @@ mod settling;
 mod stage;
 mod stop;
 mod stops;
+mod think;
 mod transcripts;
 mod untouched;

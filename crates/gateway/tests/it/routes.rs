@@ -3,7 +3,7 @@
 //! **Invariant**: a lever that is off or observes changes no target; one that is on is credited with
 //! exactly what the client's own target would have cost more, by that target's own cache.
 
-use gateway::setup::{LeverMode, Rule, Setup, Target};
+use gateway::setup::{LeverMode, Rule, Setup, Target, Think};
 use policy::money::PicoUsd;
 use policy::ports::{CallSettled, Lever};
 use policy::route::rules::{Having, When};
@@ -36,6 +36,7 @@ fn rule(mode: LeverMode) -> Rule {
         as_good: Vec::new(),
         first_token_ms_max: None,
         mode,
+        think: Think::OFF,
     }
 }
 

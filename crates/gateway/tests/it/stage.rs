@@ -12,7 +12,8 @@ use gateway::clock::Clock;
 use gateway::dispatch::headers::secret;
 use gateway::receive::keyring::Keyring;
 use gateway::setup::{
-    Access, AskUsage, Budgets, Credential, LeverMode, Limits, Setup, Target, Upstream as Configured,
+    Access, AskUsage, Budgets, Credential, LeverMode, Limits, Setup, Target, Think,
+    Upstream as Configured,
 };
 use gateway::{Gateway, server};
 use policy::dispatch::{breaker, retry};
@@ -279,6 +280,7 @@ pub(crate) fn plain(url: &str) -> Setup {
         breaker: breaker::Rules::default(),
         budgets: Budgets::default(),
         cache: LeverMode::Off,
+        think: Think::OFF,
         ask_usage: AskUsage::Never,
         access: Access::Keys,
         admin: None,

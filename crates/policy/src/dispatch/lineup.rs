@@ -71,8 +71,6 @@ pub enum Tail {
     Others,
     /// With an assistant's message, which the client means to be continued or read.
     Assistant,
-    /// With what another target had sent when it broke off, which must be continued.
-    Broken,
 }
 
 /// What a call asks of its target.
@@ -93,13 +91,7 @@ impl Need {
             (Some(input), Some(window)) => input <= window,
             _ => true,
         };
-        let ends_well = match (self.tail, card.prefill) {
-            (Tail::Others, _) | (_, Prefill::Continues) | (Tail::Assistant, Prefill::Ignores) => {
-                true
-            }
-            (Tail::Assistant | Tail::Broken, Prefill::Rejects)
-            | (Tail::Broken, Prefill::Ignores) => false,
-        };
+        let ends_well = self.tail == Tail::Others || card.prefill != Prefill::Rejects;
         self.dialect == card.dialect && fits && ends_well
     }
 }
@@ -281,9 +273,7 @@ mod tests {
             (Tail::Assistant, Prefill::Rejects, false),
             (Tail::Assistant, Prefill::Ignores, true),
             (Tail::Assistant, Prefill::Continues, true),
-            (Tail::Broken, Prefill::Rejects, false),
-            (Tail::Broken, Prefill::Ignores, false),
-            (Tail::Broken, Prefill::Continues, true),
+            (Tail::Others, Prefill::Rejects, true),
         ] {
             check(Need { tail, ..NEED }, Card { prefill, ..CARD }, expect);
         }

@@ -50,8 +50,6 @@ pub struct Policy {
     pub backoff_ms_max: u64,
     /// How long silence is borne.
     pub patience: patience::Rules,
-    /// What to do when an answer breaks off that the client has begun to see.
-    pub midstream: Midstream,
 }
 
 impl Default for Policy {
@@ -65,20 +63,8 @@ impl Default for Policy {
             backoff_ms: BACKOFF_MS,
             backoff_ms_max: BACKOFF_MS_MAX,
             patience: patience::Rules::default(),
-            midstream: Midstream::Tell,
         }
     }
-}
-
-/// What to do when an answer breaks off that the client has begun to see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Midstream {
-    /// End it with an error event: two models' halves are not one answer.
-    #[default]
-    Tell,
-    /// Let another target continue it from what was sent, where that is text alone and the target
-    /// takes an assistant's prefill.
-    Continue,
 }
 
 /// What the client has seen of the answer.
@@ -86,9 +72,7 @@ pub enum Midstream {
 pub enum Visible {
     /// Nothing: the call can start anew unnoticed.
     Nothing,
-    /// Text, which another target could be asked to continue.
-    Text,
-    /// More than text (thinking, tool calls, several choices), which nobody can continue.
+    /// More than nothing: two models' halves are not one answer.
     More,
 }
 
@@ -184,9 +168,7 @@ pub fn next(
     if let Reaction::Never = reaction {
         return Next::GiveUp { why: Why::Final };
     }
-    if visible != Visible::Nothing
-        && (visible, policy.midstream) != (Visible::Text, Midstream::Continue)
-    {
+    if visible != Visible::Nothing {
         return Next::GiveUp { why: Why::Visible };
     }
     if state.legs >= policy.legs_max {
@@ -197,9 +179,7 @@ pub fn next(
     }
     match reaction {
         Reaction::Larger => Next::LargerWindow,
-        Reaction::Again { after_ms }
-            if visible == Visible::Nothing && state.legs_here <= policy.retries =>
-        {
+        Reaction::Again { after_ms } if state.legs_here <= policy.retries => {
             match delay_ms(policy, state.legs_here, after_ms, draw) {
                 Some(ms) if now.after(ms) < state.deadline => {
                     Next::SameTarget { at: now.after(ms) }
@@ -230,7 +210,7 @@ pub fn backoff_ms(policy: &Policy, legs_here: u32, draw: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Midstream, Next, Policy, State, Visible, Why, next};
+    use super::{Next, Policy, State, Visible, next};
     use crate::dispatch::fault::{Credential, Fault};
     use crate::moment::Moment;
 
@@ -333,18 +313,8 @@ mod tests {
 
     #[test]
     fn what_is_seen_is_not_sent_again() {
-        for visible in [Visible::Text, Visible::More] {
-            check(FRESH, Fault::Cut, visible, "Visible");
-            check(FRESH, Fault::Stalled, visible, "Visible");
-            check(FRESH, Fault::Refused, visible, "Final");
-        }
-        let midstream = Midstream::Continue;
-        let policy = Policy {
-            midstream,
-            ..Policy::default()
-        };
-        let after = |visible| next(&policy, &FRESH, Fault::Cut, visible, NOW, 0);
-        assert_eq!(after(Visible::Text), Next::NextTarget);
-        assert_eq!(after(Visible::More), Next::GiveUp { why: Why::Visible });
+        check(FRESH, Fault::Cut, Visible::More, "Visible");
+        check(FRESH, Fault::Stalled, Visible::More, "Visible");
+        check(FRESH, Fault::Refused, Visible::More, "Final");
     }
 }

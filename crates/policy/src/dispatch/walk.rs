@@ -263,9 +263,7 @@ impl Walk {
             }
             Next::SameTarget { .. } | Next::NextTarget => {}
         }
-        if visible == Visible::Text {
-            self.need.tail = Tail::Broken;
-        } else if fault == Fault::PrefillRejected && self.need.tail == Tail::Others {
+        if fault == Fault::PrefillRejected && self.need.tail == Tail::Others {
             self.need.tail = Tail::Assistant;
         }
         self.tried.add(index);

@@ -294,6 +294,9 @@ pub trait LedgerReader: Send + Sync {
 
     /// The recovered calls whose hold lasts beyond `now`: what became of them nobody knows.
     fn cut_off(&self, now: Moment) -> Result<Vec<CallOpened>, Fault>;
+
+    /// The calls that are not settled and whose hold lasts beyond `now`.
+    fn under_way(&self, now: Moment) -> Result<Vec<CallOpened>, Fault>;
 }
 
 /// What some calls with the same payers, received within the same minute, used.

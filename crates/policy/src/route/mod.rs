@@ -5,6 +5,9 @@
 //! it (test `the_first_route_whose_conditions_hold_is_taken`).
 
 pub mod economics;
+pub mod features;
 pub mod language;
+pub mod posterior;
+pub mod predictor;
 pub mod rules;
 pub mod sessions;

@@ -246,7 +246,7 @@ mod tests {
             tools: false,
             media: false,
             input: Tokens(900),
-            text: "Bitte fassen Sie den folgenden Vertrag in zwei kurzen Sätzen zusammen.",
+            text: "Bitte fasse mir den folgenden Vertrag in zwei kurzen Sätzen zusammen.",
             at: AT,
             header: &header,
         }

@@ -59,9 +59,20 @@ pub struct Outlook {
     pub answers: Tokens,
 }
 
+/// 4 bytes a token, before anything was counted: text and code in most languages.
+const BYTES_PER_TOKEN: f64 = 4.0;
+
+/// 8 000 tokens: as much as the prior counts. The first calls that were counted outweigh it.
+const PRIOR_TOKENS: f64 = 8_000.0;
+
+/// What is left of earlier sizes with each new one: some 100 calls count.
+const FADES: f64 = 0.99;
+
 /// Counts of one kind of conversation.
 #[derive(Clone, Debug)]
 struct Counts {
+    /// Bytes and tokens of the calls whose input was counted.
+    sized: (f64, f64),
     /// Sessions that came to their first, second, … call.
     reached: [f64; CALLS_AHEAD_MAX],
     grown: Mean,
@@ -108,6 +119,7 @@ impl Counts {
         }
         let (grows, answers) = kind.step();
         Self {
+            sized: (PRIOR_TOKENS * BYTES_PER_TOKEN, PRIOR_TOKENS),
             reached,
             grown: Mean::prior(grows),
             answered: Mean::prior(answers),
@@ -144,6 +156,26 @@ impl Sessions {
         }
     }
 
+    /// The input of a body of so many bytes, by what bodies of this kind were counted at.
+    pub fn size(&self, kind: Kind, bytes: u64) -> Tokens {
+        let (seen, tokens) = self.counts(kind).sized;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            clippy::cast_sign_loss,
+            reason = "an estimate of a token count"
+        )]
+        Tokens((bytes as f64 * tokens / seen).round() as u64)
+    }
+
+    /// A body of so many bytes was counted at so many tokens.
+    pub fn sized(&mut self, kind: Kind, bytes: u64, tokens: Tokens) {
+        let sized = &mut self.counts_mut(kind).sized;
+        // Fading keeps up with what clients send now.
+        sized.0 = sized.0 * FADES + as_f64(Tokens(bytes));
+        sized.1 = sized.1 * FADES + as_f64(tokens);
+    }
+
     /// A call was answered with so many tokens.
     pub fn answered(&mut self, kind: Kind, tokens: Tokens) {
         self.counts_mut(kind).answered.add(tokens);
@@ -151,10 +183,7 @@ impl Sessions {
 
     /// What follows the call of this number, counted from 1.
     pub fn outlook(&self, kind: Kind, call: usize) -> Outlook {
-        let counts = match kind {
-            Kind::Agent => &self.agent,
-            Kind::Chat => &self.chat,
-        };
+        let counts = self.counts(kind);
         let here = call.clamp(1, CALLS_AHEAD_MAX - 1);
         let reached = counts.reached.get(here - 1).copied().unwrap_or(1.0);
         let further: f64 = counts.reached.iter().skip(here).sum();
@@ -162,6 +191,13 @@ impl Sessions {
             calls: further / reached.max(f64::MIN_POSITIVE),
             grows: counts.grown.tokens(),
             answers: counts.answered.tokens(),
+        }
+    }
+
+    fn counts(&self, kind: Kind) -> &Counts {
+        match kind {
+            Kind::Agent => &self.agent,
+            Kind::Chat => &self.chat,
         }
     }
 
@@ -205,6 +241,17 @@ mod tests {
         assert!(prior < few && few < many, "{prior} {few} {many}");
         assert!((3.9..4.0).contains(&many), "{many}");
         assert!(after(800, 1) < 0.01);
+    }
+
+    #[test]
+    fn sizes_follow_what_was_counted() {
+        let mut seen = Sessions::default();
+        assert_eq!(seen.size(Kind::Agent, 4_000), Tokens(1_000));
+        for _ in 0..300 {
+            seen.sized(Kind::Agent, 50_000, Tokens(10_000));
+        }
+        assert_eq!(seen.size(Kind::Agent, 5_000), Tokens(1_000));
+        assert_eq!(seen.size(Kind::Chat, 4_000), Tokens(1_000));
     }
 
     #[test]

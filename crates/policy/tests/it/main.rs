@@ -14,3 +14,7 @@ mod dispatch;
 mod invoices;
 mod misbehaviour;
 mod refresh;
+mod think_bodies;
+mod think_decisions;
+mod think_prompts;
+mod think_table;

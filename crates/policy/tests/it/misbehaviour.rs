@@ -14,7 +14,7 @@ use policy::dispatch::lineup::{Candidate, Card, Lineup, Need, Tail};
 use policy::dispatch::patience::Pace;
 use policy::dispatch::prefill::Prefill;
 use policy::dispatch::read::{read_event, read_status};
-use policy::dispatch::retry::{DEADLINE_MS, Midstream, Policy, Visible};
+use policy::dispatch::retry::{DEADLINE_MS, Policy, Visible};
 use policy::dispatch::walk::{Ending, Site, Step, Walk};
 use policy::moment::Moment;
 use wire::dialect::Dialect;
@@ -147,7 +147,7 @@ impl World {
                 leg.begun(&mut site, PROMPT_MS, self.now);
             }
             let visible = match (has_begun, self.delivery) {
-                (true, Delivery::Stream) => Visible::Text,
+                (true, Delivery::Stream) => Visible::More,
                 _ => Visible::Nothing,
             };
             told.legs.push((target, Some(fault)));
@@ -384,33 +384,12 @@ fn prefill_is_never_forced() {
         prefill: Prefill::Continues,
         ..card(dialect)
     };
-    // S14: the primary dies in the middle; `b` takes no prefill, `c` does.
-    let does = |target: usize, _: usize, _: Moment| match target {
+    // S14: the primary dies in the middle, and nobody is asked to continue what it said.
+    let told = World::new(dialect, &[continues; 2]).call(|target, _, _| match target {
         0 => Does::Begins(Fault::Cut),
-        1 => Does::Status(400, "does not take it", None),
         _ => Does::Answers,
-    };
-    for (midstream, cards, expect) in [
-        (
-            Midstream::Tell,
-            vec![continues, card(dialect), continues],
-            "a cut, Visible: cut",
-        ),
-        (
-            Midstream::Continue,
-            vec![continues, card(dialect), continues],
-            "a cut, c ok +1800",
-        ),
-        (
-            Midstream::Continue,
-            vec![continues, card(dialect)],
-            "a cut, NoTarget: cut",
-        ),
-    ] {
-        let mut world = World::new(dialect, &cards);
-        world.policy.midstream = midstream;
-        assert_eq!(world.call(does).trace, expect);
-    }
+    });
+    assert_eq!(told.trace, "a cut, Visible: cut");
     // The client's own prefill goes to targets that take it, and a 400 of a fallback's that was
     // not known to reject it does not hide what was wrong with the primary.
     for (cards, expect) in [

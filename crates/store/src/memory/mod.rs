@@ -61,6 +61,20 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The calls that ended, or did not end, so and whose hold lasts beyond `now`.
+    fn holding(
+        &self,
+        now: Moment,
+        ended: impl Fn(Option<&CallSettled>) -> bool,
+    ) -> Vec<CallOpened> {
+        let is_wanted = |call: &&StoredCall| {
+            ended(call.settled.as_ref()) && call.opened.held.is_some_and(|held| held.until > now)
+        };
+        let state = self.lock();
+        let calls = state.calls.iter().filter(is_wanted);
+        calls.map(|call| call.opened.clone()).collect()
+    }
+
     /// The first admitted call at or after a place, and the place after it.
     fn next(&self, filter: &Filter, from: usize) -> Option<(StoredCall, usize)> {
         let state = self.lock();
@@ -222,17 +236,11 @@ impl LedgerReader for Memory {
     }
 
     fn cut_off(&self, now: Moment) -> Result<Vec<CallOpened>, Fault> {
-        let recovered = |call: &&StoredCall| {
-            let settled = call.settled.as_ref();
-            settled.is_some_and(|settled| settled.end == End::Recovered)
-        };
-        let held = |opened: &&CallOpened| opened.held.is_some_and(|held| held.until > now);
-        let state = self.lock();
-        let calls = state
-            .calls
-            .iter()
-            .filter(recovered)
-            .map(|call| &call.opened);
-        Ok(calls.filter(held).cloned().collect())
+        let is_recovered = |settled: &CallSettled| settled.end == End::Recovered;
+        Ok(self.holding(now, |settled| settled.is_some_and(is_recovered)))
+    }
+
+    fn under_way(&self, now: Moment) -> Result<Vec<CallOpened>, Fault> {
+        Ok(self.holding(now, |settled| settled.is_none()))
     }
 }

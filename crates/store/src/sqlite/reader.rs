@@ -167,4 +167,8 @@ impl LedgerReader for SqliteReader {
     fn cut_off(&self, now: Moment) -> Result<Vec<CallOpened>, Fault> {
         spending::cut_off(&self.connection(), now).map_err(self.fault("read what a crash cut off"))
     }
+
+    fn under_way(&self, now: Moment) -> Result<Vec<CallOpened>, Fault> {
+        spending::under_way(&self.connection(), now).map_err(self.fault("read what is under way"))
+    }
 }

@@ -1,5 +1,5 @@
-//! What budgets are restored from: what was spent, summed in the database, and the holds whose
-//! calls a crash cut off.
+//! What budgets are restored from: what was spent, summed in the database, and the holds of calls
+//! that are under way or that a crash cut off.
 //!
 //! **Invariant**: a sum here equals the same sum in Rust, call by call (store conformance,
 //! `spending_is_exact`), and no start reads more of the file than it must (test
@@ -72,8 +72,18 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Spending> {
 
 /// The recovered calls whose hold lasts beyond `now`, in the order in which they were opened.
 pub(super) fn cut_off(connection: &Connection, now: Moment) -> rusqlite::Result<Vec<CallOpened>> {
+    opened(connection, &cut_off_query(), now)
+}
+
+/// The calls that are not settled and whose hold lasts beyond `now`, in the order in which they were
+/// opened.
+pub(super) fn under_way(connection: &Connection, now: Moment) -> rusqlite::Result<Vec<CallOpened>> {
+    opened(connection, &under_way_query(), now)
+}
+
+fn opened(connection: &Connection, query: &str, now: Moment) -> rusqlite::Result<Vec<CallOpened>> {
     connection
-        .prepare_cached(&cut_off_query())?
+        .prepare_cached(query)?
         .query_map([whole(now.0)], rows::opened)?
         .collect()
 }
@@ -83,6 +93,14 @@ fn cut_off_query() -> String {
     format!(
         "SELECT {CALL_COLUMNS} FROM calls c INDEXED BY calls_cut_off \
          WHERE c.ending = 'recovered' AND c.held_until_ms > ?1 ORDER BY c.id"
+    )
+}
+
+/// What is open has an index of its own, which is short however long the table is.
+fn under_way_query() -> String {
+    format!(
+        "SELECT {CALL_COLUMNS} FROM calls c INDEXED BY calls_open \
+         WHERE c.settled_at_ms IS NULL AND c.held_until_ms > ?1 ORDER BY c.id"
     )
 }
 
@@ -113,6 +131,7 @@ mod tests {
             plan(&cut_off_query()),
             ["SEARCH c USING INDEX calls_cut_off (held_until_ms>?)"]
         );
+        assert_eq!(plan(&under_way_query()), ["SCAN c USING INDEX calls_open"]);
         assert_eq!(
             plan(&spending_query()),
             [

@@ -113,6 +113,29 @@ pub fn spending_is_exact(make: Make<'_>) {
     });
 }
 
+/// What calls under way hold is known until they settle or their hold is over.
+pub fn holds_under_way_are_known(make: Make<'_>) {
+    check(32, &collection::vec(any_call(), 1..8), |calls| {
+        let shelf = make();
+        let store = shelf.start(START);
+        let mut calls = numbered(calls);
+        for call in calls.iter_mut().step_by(2) {
+            call.settled = None;
+        }
+        write(&*store, &calls);
+        let open = calls.iter().filter(|call| call.settled.is_none());
+        let open: Vec<&CallOpened> = open.map(|call| &call.opened).collect();
+        let ends = calls.iter().filter_map(|call| call.opened.held);
+        let ends = ends.flat_map(|held| [held.until, Moment(held.until.0.saturating_sub(1))]);
+        for at in ends.chain([Moment(0)]) {
+            let holds = |opened: &&&CallOpened| opened.held.is_some_and(|held| held.until > at);
+            let expect: Vec<_> = open.iter().filter(holds).copied().collect();
+            let found = shelf.reader().under_way(at).expect("readable");
+            assert_eq!(found.iter().collect::<Vec<_>>(), expect, "at {at:?}");
+        }
+    });
+}
+
 /// The same calls within few minutes, two of three with the same payers, so that sums are made.
 fn meeting(mut calls: Vec<StoredCall>) -> Vec<StoredCall> {
     let first = calls.first().map(|call| call.opened.clone());

@@ -8,6 +8,7 @@ pub mod anthropic_messages;
 mod asked;
 mod chain;
 mod edit;
+pub mod effort;
 pub mod fields;
 pub mod openai_chat;
 pub mod request;

@@ -73,6 +73,13 @@ pub(crate) struct RawRule {
     /// What the lever may do: `observe` writes down what it would have chosen. Default: `observe`.
     #[serde(default)]
     pub(crate) lever: Option<RawLeverMode>,
+    /// Whether these calls' models may be asked to think less where the question is easy: once for a
+    /// conversation, never against what the client says. Default: what `[levers]` says.
+    #[serde(default)]
+    pub(crate) think: Option<RawLeverMode>,
+    /// Whether that also holds for calls with tools. Default: `false`.
+    #[serde(default)]
+    pub(crate) think_with_tools: bool,
 }
 
 /// Whether a call has something.

@@ -1,0 +1,78 @@
+//! `tokenwise budgets` beside a gateway, and after it.
+//!
+//! **Invariant**: the command, which reads the ledger, says what the gateway says, which counts.
+
+use serde_json::Value;
+
+use crate::home::{Home, PLANTED};
+use crate::serve::{CALL, Served};
+
+const BUDGETS: &str = "\
+[[budgets]]
+id = \"daily\"
+applies_to = \"key\"
+usd = \"5\"
+per = \"day\"
+
+[[budgets]]
+id = \"calls\"
+applies_to = \"model\"
+requests = 2
+per = \"lifetime\"
+";
+
+#[test]
+fn budgets_are_those_of_the_gateway() {
+    let home = Home::new();
+    let simulated = Served::start(home.command(&["simulate"]));
+    let provider = format!("http://{}/v1", simulated.address);
+    let config = home.file(
+        "a.toml",
+        &format!(
+            "listen = \"127.0.0.1:0\"\n[admin]\ntoken = \"env:OPENAI_API_KEY\"\n[[providers]]\n\
+             id = \"openai\"\nbase_url = \"{provider}\"\n{BUDGETS}"
+        ),
+    );
+    let config = config.to_str().unwrap();
+    let served = Served::start(home.command(&["serve", "--config", config]));
+    for expect in ["200", "200", "429"] {
+        let answer = served.call("POST", "/v1/chat/completions", "", CALL);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {expect}")),
+            "{answer}"
+        );
+    }
+    let token = format!("authorization: Bearer {PLANTED}\r\n");
+    let counted = served.call("GET", "/admin/v1/budgets", &token, "");
+    let (_, counted) = counted.split_once("\r\n\r\n").unwrap();
+    let counted: Value = serde_json::from_str(counted).unwrap();
+    let json =
+        |more: &[&str]| home.json(&[&["budgets", "--json", "--config", config], more].concat());
+    assert_eq!(json(&[]), counted);
+    let usage = &counted["usage"];
+    assert_eq!(usage.as_array().unwrap().len(), 2, "{usage}");
+    let (calls, daily) = (&usage[0], &usage[1]);
+    assert_eq!((&calls["spent"], &calls["left"]), (&2.into(), &0.into()));
+    assert!(daily["spent"].as_u64().unwrap() > 0, "{daily}");
+    assert_eq!(daily["held"], 0);
+
+    assert_eq!(
+        json(&["--kind", "model"])["usage"],
+        Value::from(vec![calls.clone()])
+    );
+    assert_eq!(
+        json(&["--limit", "daily", "--id", "nobody"])["usage"],
+        Value::from(Vec::<Value>::new())
+    );
+    let (code, message) = home.fails(&["budgets", "--limit", "no", "--config", config]);
+    assert!(
+        message.contains("no limit is called `no`"),
+        "{code} {message}"
+    );
+
+    assert_eq!(served.stop(), Some(0));
+    assert_eq!(json(&[]), counted);
+    let printed = home.prints(&["budgets", "--config", config]);
+    assert!(printed.contains("model `gpt-5.4`"), "{printed}");
+    drop(simulated);
+}

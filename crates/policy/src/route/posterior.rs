@@ -1,0 +1,367 @@
+//! What a route has learned of its targets from outcomes: for every kind of traffic a posterior of
+//! the probability that a target is adequate, drawn to that of the more general kind above it.
+//!
+//! **Invariant**: a kind without outcomes believes what the kind above it believes, up to the prior
+//! (test `a_kind_believes_its_parent_until_it_knows_better`); a frozen posterior neither learns nor
+//! explores, and no target below the floor is explored (properties `frozen_means_frozen` and
+//! `nothing_below_the_floor_is_explored`).
+
+use std::collections::BTreeMap;
+
+use crate::money::PicoUsd;
+
+/// Eight outcomes: so many of its own weigh as much as what a kind inherits.
+const INHERITED: f64 = 8.0;
+
+/// 2,000 outcomes: older ones have faded to a third by then, and models change within months.
+const MEMORY: f64 = 2_000.0;
+
+/// 20,000 kinds and targets: two megabytes. Kinds that come later believe their parents.
+const KINDS_MAX: usize = 20_000;
+
+/// Counted outcomes of one target on one kind of traffic, fading.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// The sum of scores.
+    pub adequate: f64,
+    /// Of how many.
+    pub outcomes: f64,
+}
+
+/// A probability and how well it is known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Belief {
+    /// The mean of the posterior.
+    pub mean: f64,
+    /// Its standard deviation.
+    pub spread: f64,
+}
+
+/// Whether outcomes are learned from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// They are, and what is uncertain is explored.
+    #[default]
+    Learns,
+    /// Traffic or targets have drifted: what is known stands until somebody has looked.
+    Frozen,
+}
+
+/// A target that could serve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Offer {
+    /// The target's number.
+    pub target: u32,
+    /// The probability that it is adequate before any outcome: from the global model, or from price
+    /// and published strength.
+    pub prior: f64,
+    /// What it is expected to cost.
+    pub cost: PicoUsd,
+}
+
+/// What is wanted of a choice.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Aim {
+    /// What an adequate answer is worth.
+    pub worth: PicoUsd,
+    /// Only a target that is believed to be adequate at least so often, compared with the best, is
+    /// tried: 0.9 means nine tenths as often.
+    pub floor: f64,
+}
+
+/// A target and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Its place among the offers.
+    pub place: usize,
+    /// Whether it is what is best as far as is known, or is tried to learn more.
+    pub why: Why,
+}
+
+/// Why a target was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is the best as far as is known.
+    Best,
+    /// It may be the best.
+    Explored,
+}
+
+/// The posteriors of a route. A path names the kinds that a call belongs to, from the most general
+/// to the most particular: route, route and prompt hash, and so on; each name is a hash that no
+/// other kind has.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Posterior {
+    tallies: BTreeMap<(u64, u32), Tally>,
+    mode: Mode,
+}
+
+impl Posterior {
+    /// Stops or resumes learning.
+    pub fn set_mode(&mut self, mode: Mode) {
+        self.mode = mode;
+    }
+
+    /// What was counted of a target on a kind.
+    pub fn tally(&self, kind: u64, target: u32) -> Tally {
+        self.tallies
+            .get(&(kind, target))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Learns one outcome, `score` in 0..=1, on every kind of the path.
+    pub fn observe(&mut self, path: &[u64], target: u32, score: f64) {
+        if self.mode == Mode::Frozen || !score.is_finite() {
+            return;
+        }
+        for kind in path {
+            let key = (*kind, target);
+            if self.tallies.len() >= KINDS_MAX && !self.tallies.contains_key(&key) {
+                continue;
+            }
+            let tally = self.tallies.entry(key).or_default();
+            let kept = 1.0 - 1.0 / MEMORY;
+            tally.adequate = tally.adequate * kept + score.clamp(0.0, 1.0);
+            tally.outcomes = tally.outcomes * kept + 1.0;
+        }
+    }
+
+    /// What is believed of a target on the last kind of a path.
+    ///
+    /// A kind's outcomes are counted in those above it too, so that its parent's mean is a little
+    /// its own; with many kinds below a parent that is negligible, and with one it changes nothing
+    /// that the one did not say.
+    pub fn belief(&self, path: &[u64], target: u32, prior: f64) -> Belief {
+        let mut mean = prior.clamp(0.0, 1.0);
+        let mut weight = INHERITED;
+        for kind in path {
+            let tally = self.tally(*kind, target);
+            weight = INHERITED + tally.outcomes;
+            mean = (INHERITED * mean + tally.adequate) / weight;
+        }
+        Belief {
+            mean,
+            spread: (mean * (1.0 - mean) / (weight + 1.0)).sqrt(),
+        }
+    }
+
+    /// Chooses among offers by Thompson's rule: each target is taken at a value drawn from what is
+    /// believed of it. `draws` are standard normal, one an offer; a missing one is zero, and with
+    /// none at all the choice is greedy. None without offers.
+    pub fn choose(
+        &self,
+        path: &[u64],
+        offers: &[Offer],
+        aim: Aim,
+        draws: &[f64],
+    ) -> Option<Choice> {
+        let beliefs: Vec<Belief> = offers
+            .iter()
+            .map(|offer| self.belief(path, offer.target, offer.prior))
+            .collect();
+        let most = beliefs.iter().map(|it| it.mean).fold(0.0, f64::max);
+        let may_serve = |place: &usize| {
+            let mean = beliefs.get(*place).map_or(0.0, |it| it.mean);
+            mean >= aim.floor.min(1.0) * most
+        };
+        let best_by = |drawn: &dyn Fn(usize, &Belief) -> f64| {
+            let value = |place: usize| {
+                let (Some(offer), Some(belief)) = (offers.get(place), beliefs.get(place)) else {
+                    return f64::NEG_INFINITY;
+                };
+                pico(aim.worth) * drawn(place, belief) - pico(offer.cost)
+            };
+            // Of equals, the first.
+            (0..offers.len())
+                .rev()
+                .filter(may_serve)
+                .max_by(|left, right| value(*left).total_cmp(&value(*right)))
+        };
+        let best = best_by(&|_, belief| belief.mean)?;
+        if self.mode == Mode::Frozen {
+            return Some(Choice {
+                place: best,
+                why: Why::Best,
+            });
+        }
+        let place = best_by(&|place, belief| {
+            let draw = draws.get(place).copied().unwrap_or_default();
+            (belief.mean + draw * belief.spread).clamp(0.0, 1.0)
+        })?;
+        let why = if place == best {
+            Why::Best
+        } else {
+            Why::Explored
+        };
+        Some(Choice { place, why })
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a forecast, not a bill")]
+fn pico(amount: PicoUsd) -> f64 {
+    amount.0 as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, proptest};
+
+    use super::{Aim, Choice, Mode, Offer, Posterior, Why};
+    use crate::money::PicoUsd;
+
+    const ROUTE: u64 = 1;
+    const PROMPT: u64 = 2;
+    const OTHER: u64 = 3;
+
+    fn learned(path: &[u64], target: u32, good: u32, bad: u32) -> Posterior {
+        let mut posterior = Posterior::default();
+        for _ in 0..good {
+            posterior.observe(path, target, 1.0);
+        }
+        for _ in 0..bad {
+            posterior.observe(path, target, 0.0);
+        }
+        posterior
+    }
+
+    #[test]
+    fn a_kind_believes_its_parent_until_it_knows_better() {
+        let posterior = learned(&[ROUTE, PROMPT], 0, 0, 40);
+        let mean = |path: &[u64], target| posterior.belief(path, target, 0.8).mean;
+        // Nothing known: the prior.
+        assert!((mean(&[OTHER], 0) - 0.8).abs() < 1e-9);
+        assert!((mean(&[ROUTE, PROMPT], 7) - 0.8).abs() < 1e-9);
+        // A new prompt of the route believes the route.
+        assert!((mean(&[ROUTE, OTHER], 0) - mean(&[ROUTE], 0)).abs() < 1e-9);
+        // 8 × .8 of 48, and once more from there.
+        assert!((mean(&[ROUTE], 0) - 6.4 / 48.0).abs() < 0.01);
+        assert!(mean(&[ROUTE, PROMPT], 0) < 0.03);
+        let spread = |path: &[u64]| posterior.belief(path, 0, 0.8).spread;
+        assert!(spread(&[ROUTE, PROMPT]) < spread(&[OTHER]) / 3.0);
+    }
+
+    #[test]
+    fn old_outcomes_fade() {
+        let mut posterior = learned(&[ROUTE], 0, 20_000, 0);
+        for _ in 0..4_000 {
+            posterior.observe(&[ROUTE], 0, 0.0);
+        }
+        let belief = posterior.belief(&[ROUTE], 0, 0.5);
+        assert!(belief.mean > 0.1 && belief.mean < 0.2, "{belief:?}");
+    }
+
+    const WEAK: Offer = Offer {
+        target: 0,
+        prior: 0.5,
+        cost: PicoUsd(1),
+    };
+    const STRONG: Offer = Offer {
+        target: 1,
+        prior: 0.8,
+        cost: PicoUsd(10),
+    };
+
+    #[test]
+    fn a_choice_weighs_worth_and_cost() {
+        let check = |posterior: &Posterior, worth: i128, floor: f64, draws: &[f64], expect| {
+            let aim = Aim {
+                worth: PicoUsd(worth),
+                floor,
+            };
+            let choice = posterior.choose(&[ROUTE], &[WEAK, STRONG], aim, draws);
+            assert_eq!(choice, Some(expect), "{worth} {floor} {draws:?}");
+        };
+        let best = |place| Choice {
+            place,
+            why: Why::Best,
+        };
+        let new = Posterior::default();
+        // 100 × .8 − 10 against 100 × .5 − 1; at 10 an answer is worth no dear one.
+        check(&new, 100, 0.0, &[], best(1));
+        check(&new, 10, 0.0, &[], best(0));
+        check(&new, 10, 0.9, &[], best(1));
+        // Where nothing is known a lucky draw is tried; the floor forbids it.
+        check(
+            &new,
+            100,
+            0.0,
+            &[3.0, 0.0],
+            Choice {
+                place: 0,
+                why: Why::Explored,
+            },
+        );
+        check(&new, 100, 0.9, &[3.0, 0.0], best(1));
+        let good = learned(&[ROUTE], 0, 200, 0);
+        check(&good, 100, 0.9, &[-3.0, 3.0], best(0));
+        assert_eq!(
+            new.choose(
+                &[ROUTE],
+                &[],
+                Aim {
+                    worth: PicoUsd(1),
+                    floor: 0.0
+                },
+                &[]
+            ),
+            None
+        );
+    }
+
+    fn offers() -> impl Strategy<Value = Vec<Offer>> {
+        let offer = (0..4_u32, 0.0..1.0_f64, 0..100_i128);
+        let offer = offer.prop_map(|(target, prior, cost)| Offer {
+            target,
+            prior,
+            cost: PicoUsd(cost),
+        });
+        proptest::collection::vec(offer, 1..5)
+    }
+
+    fn posterior() -> impl Strategy<Value = Posterior> {
+        let outcome = (0..4_u32, proptest::bool::ANY);
+        proptest::collection::vec(outcome, 0..60).prop_map(|outcomes| {
+            let mut posterior = Posterior::default();
+            for (target, is_good) in outcomes {
+                posterior.observe(&[ROUTE, PROMPT], target, f64::from(u8::from(is_good)));
+            }
+            posterior
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn frozen_means_frozen(
+            posterior in posterior(),
+            offers in offers(),
+            draws in proptest::collection::vec(-3.0..3.0_f64, 5),
+            worth in 0..1_000_i128,
+        ) {
+            let aim = Aim { worth: PicoUsd(worth), floor: 0.0 };
+            let mut frozen = posterior;
+            frozen.set_mode(Mode::Frozen);
+            let before = frozen.clone();
+            frozen.observe(&[ROUTE], 0, 1.0);
+            prop_assert_eq!(&frozen, &before);
+            let path = [ROUTE, PROMPT];
+            prop_assert_eq!(frozen.choose(&path, &offers, aim, &draws), frozen.choose(&path, &offers, aim, &[]));
+        }
+
+        #[test]
+        fn nothing_below_the_floor_is_explored(
+            posterior in posterior(),
+            offers in offers(),
+            draws in proptest::collection::vec(-3.0..3.0_f64, 5),
+            worth in 0..1_000_i128,
+            floor in 0.0..1.0_f64,
+        ) {
+            let path = [ROUTE, PROMPT];
+            let aim = Aim { worth: PicoUsd(worth), floor };
+            let place = posterior.choose(&path, &offers, aim, &draws).expect("a choice").place;
+            let mean = |offer: &Offer| posterior.belief(&path, offer.target, offer.prior).mean;
+            let most = offers.iter().map(mean).fold(0.0, f64::max);
+            prop_assert!(mean(&offers[place]) >= floor * most);
+        }
+    }
+}

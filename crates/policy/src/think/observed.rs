@@ -1,0 +1,234 @@
+//! What thinking was seen to cost and to gain, by route and class of question.
+//!
+//! **Invariant**: a quantile is never more than a sixteenth off, whatever the order of the calls
+//! (test `quantiles_are_close`).
+
+use std::collections::BTreeMap;
+
+use wire::usage::Tokens;
+
+use super::class::Class;
+
+/// Steps within each doubling: a sixteenth is the greatest error.
+const STEPS: u64 = 16;
+
+/// Calls of each kind, with and without full thinking, below which nothing is said about a gain.
+const CALLS_MIN: u64 = 100;
+
+/// Median thinking tokens from which a class counts as thinking much.
+const MANY_TOKENS: u64 = 512;
+
+/// A gain in the share of good answers below which there is none.
+const GAIN_MIN: f64 = 0.01;
+
+/// Counts in steps that grow with the value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sketch {
+    counts: BTreeMap<u64, u64>,
+    total: u64,
+}
+
+impl Sketch {
+    /// Adds one value.
+    pub fn add(&mut self, value: u64) {
+        *self.counts.entry(step(value)).or_default() += 1;
+        self.total += 1;
+    }
+
+    /// How many values there are.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The value below which so many of a thousand lie; none if nothing was added.
+    pub fn quantile(&self, permille: u64) -> Option<u64> {
+        let rank = (self.total * permille).div_ceil(1_000).max(1);
+        let mut seen = 0;
+        for (step, count) in &self.counts {
+            seen += count;
+            if seen >= rank {
+                return Some(floor(*step));
+            }
+        }
+        None
+    }
+}
+
+/// The step of a value: exact up to 16, then sixteen steps a doubling.
+fn step(value: u64) -> u64 {
+    let doublings = value.checked_ilog2().unwrap_or(0).saturating_sub(4);
+    u64::from(doublings) * STEPS + (value >> doublings)
+}
+
+/// The least value of a step.
+fn floor(step: u64) -> u64 {
+    if step < 2 * STEPS {
+        return step;
+    }
+    let doublings = step / STEPS - 1;
+    (step - doublings * STEPS) << doublings
+}
+
+/// How much a call was allowed to think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arm {
+    /// As the model does by default, or more.
+    Full,
+    /// Less.
+    Lowered,
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its answer was good.
+    Good,
+    /// It was not.
+    Bad,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Outcomes of one arm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Calls whose outcome is known.
+    pub known: u64,
+    /// Those that were good.
+    pub good: u64,
+}
+
+impl Outcomes {
+    fn share(self) -> f64 {
+        crate::shape::cache::float(self.good) / crate::shape::cache::float(self.known.max(1))
+    }
+}
+
+/// What was seen of one class on one route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Reasoning tokens of calls that thought fully.
+    pub full: Sketch,
+    /// Reasoning tokens of calls that thought less.
+    pub lowered: Sketch,
+    /// Outcomes of the former.
+    pub full_outcomes: Outcomes,
+    /// Outcomes of the latter.
+    pub lowered_outcomes: Outcomes,
+}
+
+impl Seen {
+    /// How much better full thinking was, as a share of good answers; none before there are enough
+    /// outcomes of both. A point estimate.
+    pub fn gain(&self) -> Option<f64> {
+        let (full, lowered) = (self.full_outcomes, self.lowered_outcomes);
+        (full.known >= CALLS_MIN && lowered.known >= CALLS_MIN)
+            .then(|| full.share() - lowered.share())
+    }
+}
+
+/// What was seen on all routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    seen: BTreeMap<(String, Class), Seen>,
+}
+
+/// A class that thinks much for nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overthinking {
+    /// The route.
+    pub route: String,
+    /// The class.
+    pub class: Class,
+    /// Median reasoning tokens with full thinking.
+    pub median: u64,
+    /// The gain that was seen: below one point.
+    pub gain: f64,
+}
+
+impl Observed {
+    /// Adds a call and its reasoning tokens.
+    pub fn add(&mut self, route: &str, class: Class, arm: Arm, tokens: Tokens, outcome: Outcome) {
+        let seen = self.seen.entry((route.to_owned(), class)).or_default();
+        let (sketch, outcomes) = match arm {
+            Arm::Full => (&mut seen.full, &mut seen.full_outcomes),
+            Arm::Lowered => (&mut seen.lowered, &mut seen.lowered_outcomes),
+        };
+        sketch.add(tokens.0);
+        outcomes.known += u64::from(outcome != Outcome::Unknown);
+        outcomes.good += u64::from(outcome == Outcome::Good);
+    }
+
+    /// Every route and class, sorted.
+    pub fn seen(&self) -> impl Iterator<Item = (&str, Class, &Seen)> {
+        let all = self.seen.iter();
+        all.map(|((route, class), seen)| (route.as_str(), *class, seen))
+    }
+
+    /// The classes with many thinking tokens and no gain.
+    pub fn overthinking(&self) -> Vec<Overthinking> {
+        let named = self.seen().filter_map(|(route, class, seen)| {
+            let median = seen.full.quantile(500)?;
+            let gain = seen.gain()?;
+            (median >= MANY_TOKENS && gain < GAIN_MIN).then(|| Overthinking {
+                route: route.to_owned(),
+                class,
+                median,
+                gain,
+            })
+        });
+        named.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{prop, prop_assert, proptest};
+
+    use wire::usage::Tokens;
+
+    use super::{Arm, Observed, Outcome, Sketch};
+    use crate::think::class::Class;
+
+    proptest! {
+        #[test]
+        fn quantiles_are_close(
+            mut values in prop::collection::vec(0..200_000_u64, 1..200),
+            permille in 1..1_000_u64,
+        ) {
+            let mut sketch = Sketch::default();
+            for value in &values {
+                sketch.add(*value);
+            }
+            values.sort_unstable();
+            let rank = (values.len() as u64 * permille).div_ceil(1_000).max(1);
+            let exact = values[usize::try_from(rank - 1).unwrap_or(0)];
+            let found = sketch.quantile(permille).unwrap_or(u64::MAX);
+            prop_assert!(found <= exact && exact - found <= exact / 16, "{found} for {exact}");
+        }
+    }
+
+    #[test]
+    fn overthinking_is_named_only_with_evidence() {
+        let check = |calls: u64, tokens: u64, full_good: u64, expect: usize| {
+            let mut observed = Observed::default();
+            for call in 0..calls {
+                let class = Class::Extraction;
+                let of = |good: u64| {
+                    if call % 10 < good {
+                        Outcome::Good
+                    } else {
+                        Outcome::Bad
+                    }
+                };
+                observed.add("r", class, Arm::Full, Tokens(tokens), of(full_good));
+                observed.add("r", class, Arm::Lowered, Tokens(40), of(8));
+            }
+            assert_eq!(observed.overthinking().len(), expect);
+        };
+        check(200, 2_000, 8, 1);
+        check(200, 2_000, 9, 0);
+        check(200, 100, 8, 0);
+        check(50, 2_000, 8, 0);
+    }
+}
