@@ -78,7 +78,7 @@ fn lines_say_what_the_ledger_says() {
     check(
         &StoredCall { opened, settled },
         "call_3,1767225600003,1767225600012,anonymous,,task,,,,,/v1/messages,small,acme,recovered,,1,\
-         3,,103,1767226200003,0,,,,,0,0,0,0,0,0,0,0,0,0,0",
+         3,,103,1767226200003,0,,,,,,0,0,0,0,0,0,0,0,0,0,0",
         r#"{"call":"call_3","opened_at_ms":1767225600003,"key":"anonymous","session":null,"task":"task","organisation":null,"team":null,"user":null,"tags":[],"endpoint":"/v1/messages","model":"small","provider":"acme","input_estimate":3,"held":{"pico_usd":null,"tokens":103,"until_ms":1767226200003},"settled":{"at_ms":1767225600012,"ending":"recovered","status":null,"cost_pico_usd":null,"untouched_pico_usd":null,"savings_pico_usd":{},"prices":"","legs":[]},"estimated":true,"notes":{}}"#,
     );
 }
