@@ -9,7 +9,6 @@ pub mod admit;
 pub mod clock;
 pub mod dispatch;
 pub mod id;
-pub mod lately;
 pub mod life;
 pub mod metrics;
 pub mod receive;
@@ -20,10 +19,11 @@ pub mod settle;
 pub mod setup;
 pub mod tasks;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use policy::ports::Ledger;
+use policy::route::memory::Memory;
 
 use crate::admin::Admin;
 use crate::admit::stops::Stops;
@@ -37,7 +37,6 @@ use crate::metrics::Metrics;
 use crate::receive::guesses::Guesses;
 use crate::receive::keyring::Keyring;
 use crate::receive::{GUESS_DELAY, GUESSES_AT_ONCE};
-use crate::route::memory::RouteMemory;
 use crate::setup::Setup;
 use crate::tasks::Tasks;
 
@@ -68,7 +67,7 @@ pub struct Gateway {
     /// The connection pool.
     pub http: Http,
     /// What the route lever remembers.
-    pub routing: RouteMemory,
+    routing: Mutex<Memory>,
     /// What the think lever remembers.
     pub thinking: ThinkMemory,
     /// The cache lever's memory, and the worlds that it is compared with.
@@ -76,6 +75,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// What the route lever remembers. Also after a panic elsewhere: forecasts may be off then,
+    /// money is not.
+    pub fn routing(&self) -> MutexGuard<'_, Memory> {
+        self.routing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A gateway that is ready to serve.
     pub fn new(
         setup: Setup,
@@ -100,7 +105,7 @@ impl Gateway {
             metrics,
             tasks: Tasks::default(),
             http,
-            routing: RouteMemory::default(),
+            routing: Mutex::default(),
             thinking: ThinkMemory::default(),
             cache: CacheLever::default(),
         })

@@ -7,6 +7,7 @@ pub mod admit;
 pub mod cascade;
 pub mod dispatch;
 pub mod key;
+pub mod lately;
 pub mod moment;
 pub mod money;
 pub mod ports;

@@ -1,7 +1,6 @@
 //! Replays calls with two targets: each alone, and with the route lever between them.
 //!
-//! It weighs what production weighs: sizes estimated from bytes, sessions as seen so far, and each
-//! target's cache as the calls that went there have left it.
+//! It asks the memory and the scales that production asks.
 //!
 //! **Invariant**: a call is served by exactly one target, and what is chosen is paid at that
 //! target's own cache (test `the_cheaper_target_is_found`).
@@ -12,20 +11,15 @@ use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::prices::bill::Unpriced;
 use policy::prices::model::Model;
-use policy::route::economics::{Forecast, Load, Offer, Track, choose, forecast};
-use policy::route::sessions::{Kind, Sessions};
+use policy::route::economics::{Offer, choose, forecast};
+use policy::route::memory::{Head, Memory};
+use policy::route::sessions::Kind;
 use policy::shape::cache::Grain;
-use wire::dialect::Dialect;
-use wire::prompt::Chain;
-use wire::usage::Tokens;
 
-use crate::replay::{Call, Input, Replay, ReplayError, Sizes, Switch};
+use crate::replay::{Call, Input, Replay, ReplayError, Sizes, Switch, number};
 
 /// 4 bytes a token: traces that only have sizes are given bytes.
 const BYTES_PER_TOKEN: u64 = 4;
-
-/// 5 min: later, nothing is thought warm.
-const WARM_MS: u64 = 300_000;
 
 /// What the calls cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,26 +38,15 @@ pub struct RoutedSums {
     pub calls: u64,
 }
 
-/// A conversation under way.
-#[derive(Clone, Copy, Debug)]
-struct Open {
-    calls: usize,
-    input: Tokens,
-    at: Moment,
-    home: usize,
-}
-
 /// A replay in progress.
 pub struct Routed<'a> {
     models: [&'a Model; 2],
     priced_at: Moment,
     alone: [Replay<'a>; 2],
     placed: [Replay<'a>; 2],
-    sessions: Sessions,
-    tracks: [Track; 2],
-    open: HashMap<String, Open>,
-    /// When heads were last seen.
-    heads: HashMap<Chain, Moment>,
+    memory: Memory,
+    /// Which target each conversation was at last.
+    homes: HashMap<u64, usize>,
     sums: RoutedSums,
 }
 
@@ -80,10 +63,8 @@ impl<'a> Routed<'a> {
             priced_at,
             alone: pair()?,
             placed: pair()?,
-            sessions: Sessions::default(),
-            tracks: Default::default(),
-            open: HashMap::new(),
-            heads: HashMap::new(),
+            memory: Memory::default(),
+            homes: HashMap::new(),
             sums: RoutedSums::default(),
         })
     }
@@ -93,18 +74,39 @@ impl<'a> Routed<'a> {
         let [first, second] = &mut self.alone;
         self.sums.first += first.call(call, sizes)?.policy_cost;
         self.sums.second += second.call(call, sizes)?.policy_cost;
-        let (place, forecast) = self.place(call);
-        if let Some(replay) = self.placed.get_mut(place) {
-            let outcome = replay.call(call, sizes)?;
-            self.sums.routed += outcome.policy_cost;
-            if let (Some(track), Some(forecast)) = (self.tracks.get_mut(place), forecast) {
-                track.add(forecast.now, outcome.policy_cost);
+        let Seen { kind, bytes, head } = seen(&call.input);
+        let name = number(call.task.or(call.session).unwrap_or_default());
+        let turned = self.memory.comes(name, kind, bytes, head, call.at);
+        let home = self.homes.get(&name).copied();
+        let plain = [0, 1].map(|place| {
+            let model = self.models.get(place)?;
+            let load = turned.load(home == Some(place));
+            forecast(model, self.priced_at, load, &turned.outlook)
+        });
+        let offers = [0, 1].map(|place| {
+            let track = self.memory.track(place);
+            let plain = plain.get(place).copied().flatten();
+            Offer {
+                forecast: plain.map(|plain| track.corrected(plain)),
+                unfit: None,
+                seen: track.calls(),
             }
-            let Seen { kind, bytes, .. } = seen(&call.input);
-            self.sessions.sized(kind, bytes, outcome.policy.input());
-        }
+        });
+        let place = choose(&offers, home).place;
+        self.homes.insert(name, place);
+        self.sums.switches += u64::from(home.is_some_and(|home| home != place));
         self.sums.calls += 1;
         self.sums.moved += u64::from(place == 1);
+        let Some(replay) = self.placed.get_mut(place) else {
+            return Ok(());
+        };
+        let outcome = replay.call(call, sizes)?;
+        self.sums.routed += outcome.policy_cost;
+        self.memory.settled(kind, bytes, &outcome.policy);
+        if let Some(forecast) = plain.get(place).copied().flatten() {
+            self.memory
+                .came_out(place, forecast.now, outcome.policy_cost);
+        }
         Ok(())
     }
 
@@ -112,79 +114,24 @@ impl<'a> Routed<'a> {
     pub fn sums(&self) -> RoutedSums {
         self.sums
     }
-
-    /// Where a call goes, and what it was forecast to cost there.
-    fn place(&mut self, call: &Call<'_>) -> (usize, Option<Forecast>) {
-        let Seen { kind, bytes, head } = seen(&call.input);
-        let input = self.sessions.size(kind, bytes);
-        let head = head.map_or(Tokens(0), |(chain, bytes)| {
-            let before = self.heads.insert(chain, call.at);
-            let is_warm = before.is_some_and(|before| call.at.since(before) < WARM_MS);
-            let size = self.sessions.size(kind, bytes);
-            if is_warm { size } else { Tokens(0) }
-        });
-        let name = call.task.or(call.session).unwrap_or_default();
-        let before = self.open.get(name).copied();
-        let calls = before.map_or(1, |open| open.calls + 1);
-        let grown = before.map(|open| Tokens(input.0.saturating_sub(open.input.0)));
-        self.sessions.came_to(kind, calls, grown);
-        let outlook = self.sessions.outlook(kind, calls);
-        let warm_at = |place: usize| {
-            let is_warm = |open: &Open| open.home == place && call.at.since(open.at) < WARM_MS;
-            let warm = before.filter(is_warm).map(|open| open.input.min(input));
-            warm.unwrap_or_default().max(head)
-        };
-        let plain = [0, 1].map(|place| {
-            let model = self.models.get(place)?;
-            let warm = warm_at(place);
-            forecast(model, self.priced_at, Load { input, warm }, &outlook)
-        });
-        let corrected = [0, 1].map(|place| {
-            let (track, plain) = (self.tracks.get(place)?, plain.get(place)?);
-            plain.map(|plain| track.corrected(plain))
-        });
-        let offers = [0, 1].map(|place| Offer {
-            forecast: corrected.get(place).copied().flatten(),
-            unfit: None,
-            seen: self.tracks.get(place).map_or(0, Track::calls),
-        });
-        let home = before.map(|open| open.home);
-        let place = choose(&offers, home).place;
-        self.sums.switches += u64::from(home.is_some_and(|home| home != place));
-        let open = Open {
-            calls,
-            input,
-            at: call.at,
-            home: place,
-        };
-        self.open.insert(name.to_owned(), open);
-        self.sessions.answered(kind, call.output);
-        (place, plain.get(place).copied().flatten())
-    }
 }
 
 /// What the gateway sees of a call before it is placed.
 struct Seen {
     kind: Kind,
     bytes: u64,
-    /// What it shares with other conversations, and its bytes.
-    head: Option<(Chain, u64)>,
+    head: Option<Head>,
 }
 
 fn seen(input: &Input<'_>) -> Seen {
     match input {
         Input::Body { dialect, bytes } => {
-            let dialect: Dialect = *dialect;
             let request = dialect.read(bytes).ok();
-            let head = request.as_ref().and_then(|request| {
-                let head = request.prompt.segments.get(..=request.prompt.head_end()?)?;
-                let bytes = head.iter().map(|segment| segment.span.len() as u64).sum();
-                Some((head.last()?.chain, bytes))
-            });
+            let has_tools = request.as_ref().is_some_and(|request| request.has_tools);
             Seen {
-                kind: Kind::of(request.is_some_and(|request| request.has_tools)),
+                kind: Kind::of(has_tools),
                 bytes: bytes.len() as u64,
-                head,
+                head: request.and_then(|request| Head::of(&request.prompt, 0)),
             }
         }
         Input::Shape { sizes, rest, .. } => {
@@ -201,7 +148,9 @@ fn seen(input: &Input<'_>) -> Seen {
 #[cfg(test)]
 mod tests {
     use policy::prices::PriceBook;
+    use wire::dialect::Dialect;
     use wire::prompt::Prompt;
+    use wire::usage::Tokens;
 
     use super::*;
 

@@ -11,8 +11,7 @@ use policy::dispatch::balance::Health;
 use policy::dispatch::breaker::Rules;
 use policy::dispatch::lineup::Lineup;
 use policy::dispatch::walk::Site;
-
-use crate::lately::Lately;
+use policy::lately::Lately;
 
 /// The health of all targets.
 #[derive(Debug, Default)]

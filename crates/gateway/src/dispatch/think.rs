@@ -5,6 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use policy::lately::Lately;
 use policy::think::capability::Table;
 use policy::think::decide::{Decision, Held, History, Opted, Policy, Question, Tools, decide};
 use policy::think::edits::edits;
@@ -13,7 +14,6 @@ use serde::Serialize;
 use wire::dialect::request::Request;
 use wire::splice::Splice;
 
-use crate::lately::Lately;
 use crate::life::Service;
 use crate::route::Plan;
 use crate::setup::{LeverMode, Think};

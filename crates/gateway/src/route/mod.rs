@@ -3,7 +3,6 @@
 //! **Invariant**: a call goes to configured upstreams that speak the client's dialect, or to none
 //! at all (test `models_find_their_upstream`).
 
-pub mod memory;
 pub mod notes;
 pub mod place;
 

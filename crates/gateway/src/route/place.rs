@@ -7,16 +7,16 @@ use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::refusal::Refusal;
 use policy::route::economics::{Choice, Offer, Unfit, choose, forecast};
+use policy::route::memory::{Head, Turned};
 use policy::route::rules::{Sight, first};
 use policy::route::sessions::Kind;
 use wire::dialect::Dialect;
 use wire::dialect::request::Request;
 use wire::usage::Tokens;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::life::Service;
 use crate::receive::Call;
-use crate::route::memory::{Head, Turned};
 use crate::route::notes::RouteNotes;
 use crate::route::{Plan, Route, plan, route, with_first};
 use crate::settle::opening::Placement;
@@ -96,17 +96,6 @@ fn size(request: &Request<'_>) -> Tokens {
     Tokens(request.body.len() as u64 / BYTES_PER_TOKEN)
 }
 
-/// What conversations of one key have in common.
-fn head(call: &Call, request: &Request<'_>) -> Option<Head> {
-    let segments = &request.prompt.segments;
-    let head = segments.get(..=request.prompt.head_end()?)?;
-    let chain = head.last()?.chain;
-    Some(Head {
-        number: xxh3_64_with_seed(&chain.0.to_le_bytes(), xxh3_64(call.key.as_bytes())),
-        bytes: head.iter().map(|segment| segment.span.len() as u64).sum(),
-    })
-}
-
 /// Finds the targets of a call and decides between them.
 pub fn place(
     service: &Service<'_>,
@@ -145,12 +134,13 @@ pub fn place(
     let mut placed = base;
     let mut expected = None;
     if rule.mode != LeverMode::Off && !rule.as_good.is_empty() {
+        let head = Head::of(&request.prompt, xxh3_64(call.key.as_bytes()));
         let scales = Scales {
             service,
             rule,
             turned: gateway
-                .routing
-                .comes(conversation, kind, bytes, head(call, request), call.at),
+                .routing()
+                .comes(conversation, kind, bytes, head, call.at),
             home: gateway.healths.home(conversation),
         };
         let plans = scales.plans(&placed, request.dialect);
@@ -231,7 +221,7 @@ impl Scales<'_> {
         let health = gateway.healths.at(place);
         let load = self.turned.load(self.home == Some(place));
         let model = setup.prices.find(&plan.upstream.prices, &plan.model);
-        let track = gateway.routing.track(place);
+        let track = gateway.routing().track(place);
         let plain = model.and_then(|model| forecast(model, now, load, &self.turned.outlook));
         let forecast = plain.map(|plain| track.corrected(plain));
         let window = model.and_then(|model| model.context);

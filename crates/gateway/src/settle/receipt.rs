@@ -433,14 +433,15 @@ impl Receipt {
         self.legs
             .iter()
             .for_each(|leg| self.gateway.accounts.saw(leg));
-        if let (Some(kind), Some(leg)) = (self.placed.kind, self.legs.last()) {
-            let bytes = self.placed.bytes;
-            self.gateway.routing.settled(kind, bytes, &leg.usage);
+        let counted = self.legs.last().filter(|leg| !leg.estimated);
+        if let (Some(kind), Some(leg)) = (self.placed.kind, counted) {
+            let mut routing = self.gateway.routing();
+            routing.settled(kind, self.placed.bytes, &leg.usage);
             // Where it was answered elsewhere, the forecast was not about this leg.
             let is_first = self.legs.len() == 1 && leg.end == End::Answered;
             let expected = self.placed.expected.filter(|_| is_first);
             if let (Some((place, forecast)), Some(cost)) = (expected, leg.cost) {
-                self.gateway.routing.came_out(place, forecast, cost);
+                routing.came_out(place, forecast, cost);
             }
         }
         let tokens = self.legs.iter().map(used);

@@ -136,7 +136,7 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Whether a call would be turned away for now.
+    /// Whether a call would be turned away at this moment.
     pub fn is_barred(&self, rules: &Rules, now: Moment) -> bool {
         matches!(self.standing(rules, now), Standing::Barred { .. })
     }

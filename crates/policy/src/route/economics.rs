@@ -1,7 +1,7 @@
 //! Economics: which of the adequate targets is cheapest over the rest of the session, the warm
 //! prefix that a switch would lose included.
 //!
-//! **Invariant**: the target that is chosen clears the floor or is the first one; a session leaves
+//! **Invariant**: the target that is chosen is fit or is the first one; a session leaves
 //! its target only for a saving beyond the margin (property `a_choice_is_adequate_and_cheapest`).
 
 use wire::usage::{Tokens, Ttl};
@@ -79,7 +79,7 @@ impl Track {
     }
 }
 
-/// 8 calls: as many as must come out otherwise before a forecast is doubted by half as much.
+/// 8 calls: after as many, half of what they have shown is believed.
 const TRACK_PRIOR: f64 = 8.0;
 
 /// What is left of earlier calls with each new one: some 1 000 count.
@@ -181,8 +181,6 @@ fn as_f64(amount: PicoUsd) -> f64 {
 /// Why a target cannot be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// It is not likely enough to be adequate.
-    BelowFloor,
     /// It is failing at the moment.
     Failing,
     /// Its answers begin later than the route allows.
@@ -197,7 +195,6 @@ impl Unfit {
     /// The name in notes and reports.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::BelowFloor => "below_floor",
             Self::Failing => "failing",
             Self::Slow => "slow",
             Self::Unpriced => "unpriced",
@@ -303,10 +300,10 @@ fn begin(
     }
 }
 
-/// 15 in 100: forecasts of targets that were never called have erred by less on recorded agents.
+/// 15 in 100: a forecast of a target that was never called may err by as much.
 const CLOSE_PERCENT: u64 = 15;
 
-/// 32 calls: three or four sessions of an agent show what a target costs.
+/// 32 calls: after as many, four fifths of what they have shown are believed (see [`TRACK_PRIOR`]).
 const TRIED_CALLS: u32 = 32;
 
 fn pays(stay: PicoUsd, go: PicoUsd) -> bool {
@@ -443,7 +440,7 @@ mod tests {
         let offer = (
             0..50_i128,
             0..50_i128,
-            proptest::option::of(Just(Unfit::BelowFloor)),
+            proptest::option::of(Just(Unfit::Slow)),
         );
         let offer = offer.prop_map(|(now, rest, unfit)| Offer {
             forecast: (now > 2).then_some(Forecast {

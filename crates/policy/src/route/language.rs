@@ -10,7 +10,7 @@ use whichlang::{LANGUAGES, Lang, detect_language};
 /// 2 KiB: a language shows within a few sentences, and finding it costs time by the byte.
 const TEXT_BYTES_MAX: usize = 2_048;
 
-/// 12 letters: below that the guess is hardly better than chance.
+/// 12 letters: two or three words, below which nothing is guessed.
 const LETTERS_MIN: usize = 12;
 
 /// A language that can be told from others.

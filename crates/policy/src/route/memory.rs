@@ -5,30 +5,28 @@
 //! `a_conversation_is_warm_where_it_was`).
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use policy::moment::Moment;
-use policy::money::PicoUsd;
-use policy::route::economics::{Load, Track};
-use policy::route::sessions::{Kind, Outlook, Sessions};
+use wire::prompt::Prompt;
 use wire::usage::{Tokens, Usage};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::lately::Lately;
+use crate::moment::Moment;
+use crate::money::PicoUsd;
+use crate::route::economics::{Load, Track};
+use crate::route::sessions::{Kind, Outlook, Sessions};
 
 /// 5 min: the shortest lifetime of a prompt cache that is sold; later, nothing is thought warm.
 const WARM_MS: u64 = 300_000;
 
 /// The memory.
 #[derive(Debug, Default)]
-pub struct RouteMemory(Mutex<Known>);
-
-#[derive(Debug, Default)]
-struct Known {
+pub struct Memory {
     sessions: Sessions,
     open: Lately<Open>,
     /// When heads were last seen.
     heads: Lately<Moment>,
-    /// How the calls at each target came out, by its place among the healths.
+    /// How the calls at each target came out, by its number.
     tracks: HashMap<usize, Track>,
 }
 
@@ -39,6 +37,18 @@ pub struct Head {
     pub number: u64,
     /// Its size.
     pub bytes: u64,
+}
+
+impl Head {
+    /// Of a prompt, apart from other tenants' by a seed; none of a prompt without instructions.
+    pub fn of(prompt: &Prompt, seed: u64) -> Option<Self> {
+        let head = prompt.segments.get(..=prompt.head_end()?)?;
+        let chain = head.last()?.chain;
+        Some(Self {
+            number: xxh3_64_with_seed(&chain.0.to_le_bytes(), seed),
+            bytes: head.iter().map(|segment| segment.span.len() as u64).sum(),
+        })
+    }
 }
 
 /// A conversation under way.
@@ -76,35 +86,34 @@ impl Turned {
     }
 }
 
-impl RouteMemory {
+impl Memory {
     /// A conversation comes with another call, of so many bytes.
     pub fn comes(
-        &self,
+        &mut self,
         conversation: u64,
         kind: Kind,
         bytes: u64,
         head: Option<Head>,
         at: Moment,
     ) -> Turned {
-        let mut known = self.lock();
         let head = head.map_or(Tokens(0), |head| {
-            let before = known.heads.get(head.number);
-            known.heads.put(head.number, at);
+            let before = self.heads.get(head.number);
+            self.heads.put(head.number, at);
             let is_warm = before.is_some_and(|before| at.since(before) < WARM_MS);
-            let size = known.sessions.size(kind, head.bytes);
+            let size = self.sessions.size(kind, head.bytes);
             if is_warm { size } else { Tokens(0) }
         });
-        let input = known.sessions.size(kind, bytes);
-        let before = known.open.get(conversation);
+        let input = self.sessions.size(kind, bytes);
+        let before = self.open.get(conversation);
         let calls = before.map_or(1, |open| open.calls.saturating_add(1));
         let grown = before.map(|open| Tokens(input.0.saturating_sub(open.input.0)));
-        known.sessions.came_to(kind, calls, grown);
+        self.sessions.came_to(kind, calls, grown);
         let is_warm = |open: &Open| at.since(open.at) < WARM_MS;
         let warm = before.filter(is_warm).map(|open| open.input.min(input));
-        known.open.put(conversation, Open { calls, input, at });
+        self.open.put(conversation, Open { calls, input, at });
         Turned {
             input,
-            outlook: known.sessions.outlook(kind, calls),
+            outlook: self.sessions.outlook(kind, calls),
             warm: warm.unwrap_or_default(),
             head,
         }
@@ -112,30 +121,22 @@ impl RouteMemory {
 
     /// How the calls at a target came out.
     pub fn track(&self, place: usize) -> Track {
-        let known = self.lock();
-        known.tracks.get(&place).copied().unwrap_or_default()
+        self.tracks.get(&place).copied().unwrap_or_default()
     }
 
     /// A call at a target was forecast at one amount and cost another.
-    pub fn came_out(&self, place: usize, forecast: PicoUsd, actual: PicoUsd) {
-        let mut known = self.lock();
-        known.tracks.entry(place).or_default().add(forecast, actual);
+    pub fn came_out(&mut self, place: usize, forecast: PicoUsd, actual: PicoUsd) {
+        self.tracks.entry(place).or_default().add(forecast, actual);
     }
 
     /// A call of so many bytes was counted and answered.
-    pub fn settled(&self, kind: Kind, bytes: u64, usage: &Usage) {
+    pub fn settled(&mut self, kind: Kind, bytes: u64, usage: &Usage) {
         let input = usage.input();
         if input == Tokens(0) {
             return;
         }
-        let mut known = self.lock();
-        known.sessions.sized(kind, bytes, input);
-        known.sessions.answered(kind, usage.output);
-    }
-
-    /// Also after a panic elsewhere: forecasts may be off then, money is not.
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sessions.sized(kind, bytes, input);
+        self.sessions.answered(kind, usage.output);
     }
 }
 
@@ -145,8 +146,8 @@ mod tests {
 
     #[test]
     fn a_conversation_is_warm_where_it_was() {
-        let memory = RouteMemory::default();
-        let comes = |input: u64, at: u64| {
+        let mut memory = Memory::default();
+        let mut comes = |input: u64, at: u64| {
             let turned = memory.comes(1, Kind::Agent, input * 4, None, Moment(at));
             assert_eq!(turned.input, Tokens(input));
             let load = |is_home| turned.load(is_home).warm.0;
@@ -160,12 +161,12 @@ mod tests {
 
     #[test]
     fn a_shared_head_is_warm_everywhere() {
-        let memory = RouteMemory::default();
+        let mut memory = Memory::default();
         let head = Some(Head {
             number: 9,
             bytes: 2_000,
         });
-        let comes = |conversation: u64, at: u64| {
+        let mut comes = |conversation: u64, at: u64| {
             let turned = memory.comes(conversation, Kind::Agent, 4_000, head, Moment(at));
             (turned.load(true).warm.0, turned.load(false).warm.0)
         };

@@ -7,6 +7,7 @@
 pub mod economics;
 pub mod features;
 pub mod language;
+pub mod memory;
 pub mod posterior;
 pub mod predictor;
 pub mod rules;

@@ -11,7 +11,7 @@ use wire::usage::Tokens;
 /// 64: how many further calls are looked at; beyond, a warm prefix has long paid.
 pub const CALLS_AHEAD_MAX: usize = 64;
 
-/// 8 sessions: as much as the prior counts. What was seen in a morning outweighs it.
+/// 8 sessions: as much as the prior counts.
 const PRIOR_SESSIONS: f64 = 8.0;
 
 /// What kind of conversation a call belongs to.
@@ -29,8 +29,8 @@ impl Kind {
         if has_tools { Self::Agent } else { Self::Chat }
     }
 
-    /// The chance that another call follows, before anything was seen. Recorded agents made 8 to 40
-    /// calls a task; in a public chat trace (Mooncake) two calls of five were continued.
+    /// The chance that another call follows, before anything was seen: a guess (ten calls of an agent,
+    /// hardly two of a chat) that a few sessions outweigh.
     const fn goes_on(self) -> f64 {
         match self {
             Self::Agent => 0.9,
@@ -38,8 +38,7 @@ impl Kind {
         }
     }
 
-    /// New input and answer of a further call, before anything was seen: medians of the recorded
-    /// agents, and of the same chat trace.
+    /// New input and answer of a further call, in tokens, before anything was seen: a guess, too.
     const fn step(self) -> (f64, f64) {
         match self {
             Self::Agent => (600.0, 200.0),
