@@ -22,14 +22,9 @@ fn a_gateway_is_administered() {
     let home = Home::new();
     let simulated = Served::start(home.command(&["simulate"]));
     let provider = format!("http://{}/v1", simulated.address);
-    let config = home.file(
-        "a.toml",
-        &format!(
-            "listen = \"127.0.0.1:0\"\n[admin]\ntoken = \"env:OPENAI_API_KEY\"\n[[providers]]\n\
-             id = \"openai\"\nbase_url = \"{provider}\"\n"
-        ),
-    );
-    let config = config.to_str().unwrap();
+    let admin = "[admin]\ntoken = \"env:OPENAI_API_KEY\"";
+    let config = home.before(&provider, admin);
+    let config = config.as_str();
     let checked = home.prints(&["check", config]);
     assert!(
         checked.contains("at /admin/v1/, with the token of `[admin]`"),

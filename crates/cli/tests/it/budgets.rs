@@ -26,14 +26,9 @@ fn budgets_are_those_of_the_gateway() {
     let home = Home::new();
     let simulated = Served::start(home.command(&["simulate"]));
     let provider = format!("http://{}/v1", simulated.address);
-    let config = home.file(
-        "a.toml",
-        &format!(
-            "listen = \"127.0.0.1:0\"\n[admin]\ntoken = \"env:OPENAI_API_KEY\"\n[[providers]]\n\
-             id = \"openai\"\nbase_url = \"{provider}\"\n{BUDGETS}"
-        ),
-    );
-    let config = config.to_str().unwrap();
+    let admin = "[admin]\ntoken = \"env:OPENAI_API_KEY\"";
+    let config = home.before(&provider, &format!("{admin}\n{BUDGETS}"));
+    let config = config.as_str();
     let served = Served::start(home.command(&["serve", "--config", config]));
     for expect in ["200", "200", "429"] {
         let answer = served.call("POST", "/v1/chat/completions", "", CALL);

@@ -27,6 +27,15 @@ impl Home {
         path
     }
 
+    /// A configuration on a free port with this address as `openai`, and further tables.
+    pub(crate) fn before(&self, provider: &str, more: &str) -> String {
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\n[[providers]]\nid = \"openai\"\nbase_url = \"{provider}\"\n{more}"
+        );
+        let path = self.file("a.toml", &text);
+        path.to_str().unwrap().to_owned()
+    }
+
     /// The folder.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()

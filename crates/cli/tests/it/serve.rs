@@ -91,13 +91,8 @@ fn serve_says_where_it_listens_and_stops() {
     let home = Home::new();
     let simulated = Served::start(home.command(&["simulate"]));
     let provider = format!("http://{}/v1", simulated.address);
-    let config = home.file(
-        "a.toml",
-        &format!(
-            "listen = \"127.0.0.1:0\"\n[[providers]]\nid = \"openai\"\nbase_url = \"{provider}\"\n"
-        ),
-    );
-    let served = Served::start(home.command(&["serve", "--config", config.to_str().unwrap()]));
+    let config = home.before(&provider, "");
+    let served = Served::start(home.command(&["serve", "--config", &config]));
     assert!(
         served
             .call("GET", "/healthz", "", "")
@@ -106,10 +101,10 @@ fn serve_says_where_it_listens_and_stops() {
     let answer = served.call("POST", "/v1/chat/completions", "", CALL);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("You said: hi"), "{answer}");
-    let report = ["report", "--json", "--config", config.to_str().unwrap()];
+    let report = ["report", "--json", "--config", &config];
     // The ledger can be read beside the gateway; what was answered is in it.
     assert_eq!(home.json(&report)["totals"]["calls"], 1);
-    let explained = home.prints(&["explain", "last", "--config", config.to_str().unwrap()]);
+    let explained = home.prints(&["explain", "last", "--config", &config]);
     assert!(
         explained.contains("/v1/chat/completions for gpt-5.4"),
         "{explained}"
@@ -128,35 +123,16 @@ fn a_store_with_keys_lets_only_their_holders_in() {
     let home = Home::new();
     let simulated = Served::start(home.command(&["simulate"]));
     let provider = format!("http://{}/v1", simulated.address);
-    let config = home.file(
-        "a.toml",
-        &format!(
-            "listen = \"127.0.0.1:0\"\n[[providers]]\nid = \"openai\"\nbase_url = \"{provider}\"\n"
-        ),
-    );
-    let made = home.json(&[
-        "keys",
-        "create",
-        "ci",
-        "--json",
-        "--config",
-        config.to_str().unwrap(),
-    ]);
+    let config = home.before(&provider, "");
+    let made = home.json(&["keys", "create", "ci", "--json", "--config", &config]);
     let secret = made["secret"].as_str().unwrap();
-    let served = Served::start(home.command(&["serve", "--config", config.to_str().unwrap()]));
+    let served = Served::start(home.command(&["serve", "--config", &config]));
     let answer = served.call("POST", "/v1/chat/completions", "", CALL);
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     let field = format!("authorization: Bearer {secret}\r\n");
     let answer = served.call("POST", "/v1/chat/completions", &field, CALL);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let by_key = home.json(&[
-        "report",
-        "--json",
-        "--by",
-        "key",
-        "--config",
-        config.to_str().unwrap(),
-    ]);
+    let by_key = home.json(&["report", "--json", "--by", "key", "--config", &config]);
     assert_eq!(by_key["parts"][0]["label"], made["id"]);
 }
 

@@ -15,13 +15,6 @@ fn provider(home: &Home) -> (Served, String) {
     (simulated, address)
 }
 
-fn config(home: &Home, provider: &str, more: &str) -> String {
-    let text = format!(
-        "listen = \"127.0.0.1:0\"\n[[providers]]\nid = \"openai\"\nbase_url = \"{provider}\"\n{more}"
-    );
-    home.file("a.toml", &text).to_str().unwrap().to_owned()
-}
-
 /// Calls until the answer begins so, and returns it.
 fn until(served: &Served, beginning: &str) -> String {
     for _ in 0..ANSWERS_MAX {
@@ -37,7 +30,7 @@ fn until(served: &Served, beginning: &str) -> String {
 fn a_stop_reaches_a_running_gateway() {
     let home = Home::new();
     let (simulated, provider) = provider(&home);
-    let config = config(&home, &provider, "");
+    let config = home.before(&provider, "");
     let served = Served::start(home.command(&["serve", "--config", &config]));
     until(&served, "HTTP/1.1 200");
     let said = home.prints(&["stop", "everything", "--config", &config]);
@@ -67,7 +60,7 @@ fn budgets_survive_a_restart() {
     let (simulated, provider) = provider(&home);
     let limits =
         "[[budgets]]\nid = \"few\"\napplies_to = \"key\"\nrequests = 2\nper = \"lifetime\"\n";
-    let config = config(&home, &provider, limits);
+    let config = home.before(&provider, limits);
     let serve = || Served::start(home.command(&["serve", "--config", &config]));
     let ask = |served: &Served| served.call("POST", "/v1/chat/completions", "", CALL);
     let mut served = serve();

@@ -8,7 +8,7 @@ use policy::admit::limit::{Mode, Quota};
 use policy::admit::scope::Kind;
 use policy::admit::window::{Period, Window, Zone};
 use policy::money::PicoUsd;
-use testkit::client::{Response, exchange};
+use testkit::client::Response;
 use testkit::upstream::{Step, Upstream};
 use wire::usage::Tokens;
 
@@ -36,14 +36,7 @@ async fn call(stage: &Stage, streamed: bool) -> Response {
     let body = format!(
         r#"{{"model":"claude-haiku-4-5","max_tokens":1,"stream":{streamed},"messages":[{{"role":"user","content":"hi"}}]}}"#
     );
-    exchange(
-        &stage.url,
-        "POST",
-        spoken.path,
-        spoken.headers,
-        body.as_bytes(),
-    )
-    .await
+    stage.ask(spoken, &body).await
 }
 
 /// The values of the budget header, in order.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sim::metering::CacheMeter;
 use sim::provider::meter::quarter_of_bytes;
 use sim::provider::{Answer, Ask, Body, Provider};
-use testkit::client::{Client, Response, exchange};
+use testkit::client::{Client, Response};
 use testkit::upstream::{Recorded, Step, Upstream};
 use wire::dialect::Dialect;
 
@@ -162,14 +162,7 @@ async fn a_conversation_is_booked_to_the_pico_dollar() {
     let mut saved_sum = 0;
     for turn in 0..4_usize {
         let body = conversation(turn + 1);
-        let response = exchange(
-            &stage.url,
-            "POST",
-            spoken.path,
-            spoken.headers,
-            body.as_bytes(),
-        )
-        .await;
+        let response = stage.ask(spoken, &body).await;
         let [uncached, read, written, output] = usage(&response);
         assert_eq!(
             read, written_before,

@@ -8,7 +8,7 @@ use policy::money::PicoUsd;
 use policy::ports::{CallSettled, Lever};
 use policy::route::rules::{Having, When};
 use serde_json::{Value, json};
-use testkit::client::{Response, exchange};
+use testkit::client::Response;
 use wire::usage::{Tokens, Usage};
 
 use crate::cache::{conversation, simulated};
@@ -53,14 +53,7 @@ async fn stage(rule: Rule) -> (Stage, testkit::upstream::Upstream) {
 
 async fn ask(stage: &Stage, body: &str) -> Response {
     let spoken = anthropic();
-    let response = exchange(
-        &stage.url,
-        "POST",
-        spoken.path,
-        spoken.headers,
-        body.as_bytes(),
-    )
-    .await;
+    let response = stage.ask(spoken, &body).await;
     assert_eq!(response.status, 200, "{}", response.text());
     response
 }

@@ -245,14 +245,7 @@ async fn an_upstream_that_is_not_there_is_named() {
     let stage = Stage::with(plain(&nobody)).await;
     for (row, (body, ..)) in STREAMS.iter().enumerate() {
         let spoken = &SPOKEN[row];
-        let response = exchange(
-            &stage.url,
-            "POST",
-            spoken.path,
-            spoken.headers,
-            body.as_bytes(),
-        )
-        .await;
+        let response = stage.ask(spoken, &body).await;
         assert_eq!((response.status, response.ending), (502, Ending::Whole));
         assert_failure(row, &response.text(), "cannot be reached; try again");
         let calls = stage.books.settled(row + 1).await;

@@ -24,6 +24,7 @@ use policy::ports::{
     Acknowledge, CallId, CallOpened, CallSettled, KeyRecord, Ledger, LedgerHealth, Payers,
 };
 use policy::prices::PriceBook;
+use testkit::client::{Response, exchange};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -225,6 +226,18 @@ impl Stage {
             clock,
             running,
         }
+    }
+
+    /// Sends a call, and waits for the whole answer.
+    pub(crate) async fn ask(&self, spoken: &Spoken, body: impl AsRef<[u8]>) -> Response {
+        exchange(
+            &self.url,
+            "POST",
+            spoken.path,
+            spoken.headers,
+            body.as_ref(),
+        )
+        .await
     }
 
     /// Stops it as a signal would, and waits until it has.

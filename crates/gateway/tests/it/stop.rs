@@ -73,14 +73,7 @@ async fn operators_see_whether_it_lives() {
     assert_eq!(page("/healthz").await.text(), "ok\n");
     assert_eq!(page("/readyz").await.text(), "ready\n");
     let spoken = &SPOKEN[0];
-    let answer = exchange(
-        &stage.url,
-        "POST",
-        spoken.path,
-        spoken.headers,
-        STREAM.as_bytes(),
-    )
-    .await;
+    let answer = stage.ask(spoken, &STREAM).await;
     assert_eq!((answer.status, answer.ending), (200, Ending::Whole));
     assert_eq!(
         exchange(&stage.url, "POST", spoken.path, &[], b"{}")

@@ -74,14 +74,7 @@ async fn a_stop_ends_calls_under_way() {
             upstream.gone(index).await;
         }
         // What comes now reaches nobody, and owes nothing.
-        let response = exchange(
-            &stage.url,
-            "POST",
-            spoken.path,
-            spoken.headers,
-            body.as_bytes(),
-        )
-        .await;
+        let response = stage.ask(spoken, &body).await;
         assert_eq!(response.status, 403);
         assert_eq!(response.header("x-should-retry"), Some("false"));
         assert_eq!(upstream.requests().len(), 2);

@@ -5,7 +5,6 @@
 
 use gateway::setup::{LeverMode, Setup, Think};
 use serde_json::{Value, json};
-use testkit::client::exchange;
 use testkit::upstream::{Step, Upstream};
 
 use crate::stage::{SPOKEN, Stage, plain};
@@ -32,14 +31,7 @@ async fn sent(think: Think, bodies: &[Value]) -> Vec<(Value, Value)> {
     let mut seen = Vec::new();
     for (call, body) in bodies.iter().enumerate() {
         let (spoken, body) = (&SPOKEN[1], body.to_string());
-        let response = exchange(
-            &stage.url,
-            "POST",
-            spoken.path,
-            spoken.headers,
-            body.as_bytes(),
-        )
-        .await;
+        let response = stage.ask(spoken, &body).await;
         assert_eq!(response.status, 200, "{}", response.text());
         let rows = stage.books.settled(call + 1).await;
         let notes = rows[call].settled.as_ref().unwrap().notes.clone();
