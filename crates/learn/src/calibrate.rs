@@ -18,7 +18,7 @@ pub struct Platt {
     pub offset: f64,
 }
 
-/// 25 steps of Newton's method: it has met its optimum after ten.
+/// 25 steps of Newton's method, which doubles its right digits with each near the optimum.
 const STEPS: usize = 25;
 
 fn logit(probability: f64) -> f64 {

@@ -17,7 +17,7 @@ use crate::money::PicoUsd;
 /// Three legs: each adds its whole latency to that of the answer.
 pub const LEGS_MAX: usize = 3;
 
-/// Eight targets: all sequences of them are 400, which takes microseconds.
+/// Eight targets: all sequences of up to three of them are 400.
 pub const TARGETS_MAX: usize = 8;
 
 /// How well a target's answers can be judged, and what judging one costs.

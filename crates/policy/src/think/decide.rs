@@ -10,8 +10,8 @@ use super::class::{Class, classify};
 use super::effort::Effort;
 use crate::prices::model::Confidence;
 
-/// Properties in a schema from which filling it in counts as a task of many constraints: the
-/// extraction schemas of public function-calling sets have fewer.
+/// 24 properties in a schema: filling in more counts as a task of many constraints. A guess on the
+/// cautious side.
 const SCHEMA_FIELDS_MAX: usize = 24;
 
 /// Whether a call defines tools.
