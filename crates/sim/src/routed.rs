@@ -78,19 +78,12 @@ impl<'a> Routed<'a> {
         let name = number(call.task.or(call.session).unwrap_or_default());
         let turned = self.memory.comes(name, kind, bytes, head, call.at);
         let home = self.homes.get(&name).copied();
-        let plain = [0, 1].map(|place| {
-            let model = self.models.get(place)?;
-            let load = turned.load(home == Some(place));
-            forecast(model, self.priced_at, load, &turned.outlook)
-        });
-        let offers = [0, 1].map(|place| {
-            let track = self.memory.track(place);
-            let plain = plain.get(place).copied().flatten();
-            Offer {
-                forecast: plain.map(|plain| track.corrected(plain)),
-                unfit: None,
-                seen: track.calls(),
-            }
+        let offers = [0, 1].map(|place| Offer {
+            forecast: self.models.get(place).and_then(|model| {
+                let load = turned.load(home == Some(place));
+                forecast(model, self.priced_at, load, &turned.outlook)
+            }),
+            unfit: None,
         });
         let place = choose(&offers, home).place;
         self.homes.insert(name, place);
@@ -103,10 +96,6 @@ impl<'a> Routed<'a> {
         let outcome = replay.call(call, sizes)?;
         self.sums.routed += outcome.policy_cost;
         self.memory.settled(kind, bytes, &outcome.policy);
-        if let Some(forecast) = plain.get(place).copied().flatten() {
-            self.memory
-                .came_out(place, forecast.now, outcome.policy_cost);
-        }
         Ok(())
     }
 

@@ -4,7 +4,6 @@
 //! `only_a_route_that_is_on_moves_a_call`).
 
 use policy::moment::Moment;
-use policy::money::PicoUsd;
 use policy::refusal::Refusal;
 use policy::route::economics::{Choice, Offer, Unfit, choose, forecast};
 use policy::route::memory::{Head, Turned};
@@ -38,8 +37,6 @@ pub struct Placed {
     pub conversation: u64,
     /// What the think lever may do.
     pub think: Think,
-    /// Its target's place among the healths, and what it was forecast to cost there.
-    pub expected: Option<(usize, PicoUsd)>,
     /// Where it would have gone, if a lever has moved it.
     pub instead_of: Option<Plan>,
     /// Why, for the call's notes.
@@ -57,7 +54,6 @@ impl Placed {
         Placement {
             kind: Some(self.kind),
             bytes: self.bytes,
-            expected: self.expected,
             instead_of: self.instead_of.clone(),
             notes: self.notes.clone(),
         }
@@ -121,7 +117,6 @@ pub fn place(
             bytes,
             conversation,
             think: setup.think,
-            expected: None,
             instead_of: None,
             notes: None,
         });
@@ -132,7 +127,6 @@ pub fn place(
     let was = asked.as_ref().unwrap_or(&base).first().cloned();
     let mut notes = RouteNotes::of(&rule.name, rule.mode);
     let mut placed = base;
-    let mut expected = None;
     if rule.mode != LeverMode::Off && !rule.as_good.is_empty() {
         let head = Head::of(&request.prompt, xxh3_64(call.key.as_bytes()));
         let scales = Scales {
@@ -144,16 +138,11 @@ pub fn place(
             home: gateway.healths.home(conversation),
         };
         let plans = scales.plans(&placed, request.dialect);
-        let (choice, offers, plain) = scales.weigh(&plans);
+        let (choice, offers) = scales.weigh(&plans);
         notes.weighed(&plans, &offers, choice, &scales.turned.outlook);
         let moves = rule.mode == LeverMode::On && choice.place > 0;
-        let goes = if moves { choice.place } else { 0 };
-        if let Some(chosen) = plans.get(goes) {
-            let plain = plain.get(goes).copied().flatten();
-            expected = plain.map(|plain| (scales.health_of(chosen), plain));
-            if moves {
-                placed = with_first(setup, &gateway.healths, chosen.clone(), placed);
-            }
+        if let Some(chosen) = plans.get(choice.place).filter(|_| moves) {
+            placed = with_first(setup, &gateway.healths, chosen.clone(), placed);
         }
     }
     let goes = placed.first();
@@ -164,7 +153,6 @@ pub fn place(
         bytes,
         conversation,
         think: rule.think,
-        expected,
         instead_of,
         notes: Some(notes),
     })
@@ -195,23 +183,21 @@ impl Scales<'_> {
         plans
     }
 
-    /// The choice, the offers, and what this call was forecast to cost at each, uncorrected.
-    fn weigh(&self, plans: &[Plan]) -> (Choice, Vec<Offer>, Vec<Option<PicoUsd>>) {
+    fn weigh(&self, plans: &[Plan]) -> (Choice, Vec<Offer>) {
         let now = self.service.gateway.clock.now();
-        let offers = plans.iter().map(|plan| self.offer(plan, now));
-        let (offers, plain): (Vec<Offer>, Vec<_>) = offers.unzip();
+        let offers: Vec<Offer> = plans.iter().map(|plan| self.offer(plan, now)).collect();
         let places = plans.iter().map(|plan| self.health_of(plan));
         let home = self
             .home
             .and_then(|home| places.into_iter().position(|place| place == home));
-        (choose(&offers, home), offers, plain)
+        (choose(&offers, home), offers)
     }
 
     fn health_of(&self, plan: &Plan) -> usize {
         self.service.gateway.healths.place(&plan.name())
     }
 
-    fn offer(&self, plan: &Plan, now: Moment) -> (Offer, Option<PicoUsd>) {
+    fn offer(&self, plan: &Plan, now: Moment) -> Offer {
         let Service {
             gateway,
             setup,
@@ -221,9 +207,7 @@ impl Scales<'_> {
         let health = gateway.healths.at(place);
         let load = self.turned.load(self.home == Some(place));
         let model = setup.prices.find(&plan.upstream.prices, &plan.model);
-        let track = gateway.routing().track(place);
-        let plain = model.and_then(|model| forecast(model, now, load, &self.turned.outlook));
-        let forecast = plain.map(|plain| track.corrected(plain));
+        let forecast = model.and_then(|model| forecast(model, now, load, &self.turned.outlook));
         let window = model.and_then(|model| model.context);
         let is_slow = |most: u64| health.gauge.first_token_ms(now).is_some_and(|ms| ms > most);
         let unfit = if call.may_call(&plan.name()).is_err() && call.may_call(&plan.model).is_err()
@@ -239,11 +223,6 @@ impl Scales<'_> {
         } else {
             None
         };
-        let offer = Offer {
-            forecast,
-            unfit,
-            seen: track.calls(),
-        };
-        (offer, plain.map(|plain| plain.now))
+        Offer { forecast, unfit }
     }
 }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use policy::admit::book::hold::HoldId;
 use policy::admit::tally::Notice;
 use policy::dispatch::fault::Credential;
-use policy::money::PicoUsd;
 use policy::ports::{CallOpened, Held};
 use policy::route::sessions::Kind;
 use wire::usage::Tokens;
@@ -49,8 +48,6 @@ pub struct Placement {
     pub kind: Option<Kind>,
     /// The size of its body.
     pub bytes: u64,
-    /// Its target's place among the healths, and what it was forecast to cost there.
-    pub expected: Option<(usize, PicoUsd)>,
     /// Where it would have gone, had no lever moved it.
     pub instead_of: Option<Plan>,
     /// Why it goes where it goes.

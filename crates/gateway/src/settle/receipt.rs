@@ -437,12 +437,6 @@ impl Receipt {
         if let (Some(kind), Some(leg)) = (self.placed.kind, counted) {
             let mut routing = self.gateway.routing();
             routing.settled(kind, self.placed.bytes, &leg.usage);
-            // Where it was answered elsewhere, the forecast was not about this leg.
-            let is_first = self.legs.len() == 1 && leg.end == End::Answered;
-            let expected = self.placed.expected.filter(|_| is_first);
-            if let (Some((place, forecast)), Some(cost)) = (expected, leg.cost) {
-                routing.came_out(place, forecast, cost);
-            }
         }
         let tokens = self.legs.iter().map(used);
         let tokens = tokens.fold(Tokens(0), |sum, more| sum + more);

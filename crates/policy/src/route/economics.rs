@@ -35,56 +35,6 @@ impl Forecast {
     }
 }
 
-/// How a target's calls came out beside their forecasts.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Track {
-    forecast: f64,
-    actual: f64,
-    /// Calls, as far as they still count.
-    weight: f64,
-}
-
-impl Track {
-    /// A call was forecast at one amount and cost another.
-    pub fn add(&mut self, forecast: PicoUsd, actual: PicoUsd) {
-        let fade = |sum: f64, new: PicoUsd| sum * TRACK_FADES + as_f64(new);
-        self.forecast = fade(self.forecast, forecast);
-        self.actual = fade(self.actual, actual);
-        self.weight = self.weight * TRACK_FADES + 1.0;
-    }
-
-    /// Calls that it has seen, as far as they still count.
-    pub fn calls(&self) -> u32 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "at most a thousand"
-        )]
-        (self.weight.round() as u32)
-    }
-
-    /// A forecast, corrected by what the earlier ones were worth.
-    #[must_use]
-    pub fn corrected(&self, forecast: Forecast) -> Forecast {
-        if self.forecast <= 0.0 {
-            return forecast;
-        }
-        // Some calls that came out as forecast stand before those that were seen.
-        let prior = self.forecast / self.weight * TRACK_PRIOR;
-        let ratio = (self.actual + prior) / (self.forecast + prior);
-        Forecast {
-            now: times(forecast.now, ratio),
-            rest: times(forecast.rest, ratio),
-        }
-    }
-}
-
-/// 8 calls: after as many, half of what they have shown is believed.
-const TRACK_PRIOR: f64 = 8.0;
-
-/// What is left of earlier calls with each new one: some 1 000 count.
-const TRACK_FADES: f64 = 0.999;
-
 /// The input of the call that is to be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
@@ -162,20 +112,14 @@ fn keeps(model: &Model, input: Tokens) -> bool {
 /// A share of an amount: of the last expected call, which may not come.
 fn part(amount: PicoUsd, share: f64) -> PicoUsd {
     if share >= 1.0 {
-        amount
-    } else {
-        times(amount, share)
+        return amount;
     }
-}
-
-fn times(amount: PicoUsd, ratio: f64) -> PicoUsd {
-    #[expect(clippy::cast_possible_truncation, reason = "a forecast, not a bill")]
-    PicoUsd((as_f64(amount) * ratio) as i128)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a forecast, not a bill")]
-fn as_f64(amount: PicoUsd) -> f64 {
-    amount.0 as f64
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "a forecast, not a bill"
+    )]
+    PicoUsd((amount.0 as f64 * share) as i128)
 }
 
 /// Why a target cannot be chosen.
@@ -210,8 +154,6 @@ pub struct Offer {
     pub forecast: Option<Forecast>,
     /// Why it cannot be chosen.
     pub unfit: Option<Unfit>,
-    /// Calls by which its forecasts were corrected.
-    pub seen: u32,
 }
 
 /// Why a target was chosen.
@@ -219,8 +161,6 @@ pub struct Offer {
 pub enum Why {
     /// It is the cheapest of those that are adequate.
     Cheapest,
-    /// Its forecast is close to the cheapest, and too few calls have shown what it is worth.
-    Tries,
     /// The session is there, and leaving it would not pay.
     Stays,
     /// No other one is fit.
@@ -232,7 +172,6 @@ impl Why {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cheapest => "cheapest",
-            Self::Tries => "tries",
             Self::Stays => "stays",
             Self::Alone => "alone",
         }
@@ -268,43 +207,12 @@ pub fn choose(offers: &[Offer], home: Option<usize>) -> Choice {
             place: home,
             why: Why::Stays,
         },
-        Some(_) => Choice {
+        _ => Choice {
             place,
-            why: Why::Cheapest,
-        },
-        None => begin(offers, place, best, total),
-    }
-}
-
-/// Where a conversation begins: at the cheapest, or at one that is close and hardly known.
-fn begin(
-    offers: &[Offer],
-    cheapest: usize,
-    best: PicoUsd,
-    total: impl Fn(usize) -> Option<PicoUsd>,
-) -> Choice {
-    let is_close = |place: &usize| {
-        let hardly = offers.get(*place).is_some_and(|it| it.seen < TRIED_CALLS);
-        let excess = total(*place).map(|total| (total - best).each(100));
-        hardly && excess.is_some_and(|excess| excess <= best.each(CLOSE_PERCENT))
-    };
-    match (0..offers.len()).find(|place| *place != cheapest && is_close(place)) {
-        Some(place) => Choice {
-            place,
-            why: Why::Tries,
-        },
-        None => Choice {
-            place: cheapest,
             why: Why::Cheapest,
         },
     }
 }
-
-/// 15 in 100: a forecast of a target that was never called may err by as much.
-const CLOSE_PERCENT: u64 = 15;
-
-/// 32 calls: after as many, four fifths of what they have shown are believed (see [`TRACK_PRIOR`]).
-const TRIED_CALLS: u32 = 32;
 
 fn pays(stay: PicoUsd, go: PicoUsd) -> bool {
     (stay - go).each(100) > stay.each(MARGIN_PERCENT)
@@ -378,7 +286,6 @@ mod tests {
                     &outlook(calls),
                 ),
                 unfit: None,
-                seen: TRIED_CALLS,
             };
             choose(&[at(sonnet, warm), at(haiku, 0)], Some(0))
         };
@@ -396,46 +303,6 @@ mod tests {
         assert_eq!(place(0, 0.0), goes);
     }
 
-    #[test]
-    fn close_targets_are_tried_before_they_are_passed_over() {
-        let check = |totals: [i128; 2], seen: [u32; 2], expect: (usize, Why)| {
-            let offers = [0, 1].map(|place| Offer {
-                forecast: Some(Forecast {
-                    now: PicoUsd(totals[place]),
-                    rest: PicoUsd::ZERO,
-                }),
-                unfit: None,
-                seen: seen[place],
-            });
-            let choice = choose(&offers, None);
-            assert_eq!((choice.place, choice.why), expect, "{totals:?} {seen:?}");
-        };
-        check([100, 110], [0, 0], (1, Why::Tries));
-        check([100, 110], [0, TRIED_CALLS], (0, Why::Cheapest));
-        check([110, 100], [0, TRIED_CALLS], (0, Why::Tries));
-        check([100, 116], [0, 0], (0, Why::Cheapest));
-    }
-
-    #[test]
-    fn forecasts_follow_what_calls_came_out_at() {
-        let forecast = Forecast {
-            now: PicoUsd(1_000),
-            rest: PicoUsd(10_000),
-        };
-        let mut track = Track::default();
-        assert_eq!(track.corrected(forecast), forecast);
-        for _ in 0..8 {
-            track.add(PicoUsd(1_000), PicoUsd(3_000));
-        }
-        let some = track.corrected(forecast);
-        assert!((1_950..2_050).contains(&some.now.0), "{some:?}");
-        for _ in 0..3_000 {
-            track.add(PicoUsd(500), PicoUsd(1_500));
-        }
-        let many = track.corrected(forecast);
-        assert!((29_000..=30_000).contains(&many.rest.0), "{many:?}");
-    }
-
     fn offers() -> impl Strategy<Value = (Vec<Offer>, Option<usize>)> {
         let offer = (
             0..50_i128,
@@ -448,7 +315,6 @@ mod tests {
                 rest: PicoUsd(rest),
             }),
             unfit,
-            seen: TRIED_CALLS,
         });
         (
             proptest::collection::vec(offer, 1..6),

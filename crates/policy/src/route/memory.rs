@@ -4,16 +4,13 @@
 //! **Invariant**: what is remembered is bounded, and forgetting only makes forecasts worse (test
 //! `a_conversation_is_warm_where_it_was`).
 
-use std::collections::HashMap;
-
 use wire::prompt::Prompt;
 use wire::usage::{Tokens, Usage};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::lately::Lately;
 use crate::moment::Moment;
-use crate::money::PicoUsd;
-use crate::route::economics::{Load, Track};
+use crate::route::economics::Load;
 use crate::route::sessions::{Kind, Outlook, Sessions};
 
 /// 5 min: the shortest lifetime of a prompt cache that is sold; later, nothing is thought warm.
@@ -26,8 +23,6 @@ pub struct Memory {
     open: Lately<Open>,
     /// When heads were last seen.
     heads: Lately<Moment>,
-    /// How the calls at each target came out, by its number.
-    tracks: HashMap<usize, Track>,
 }
 
 /// The part of a prompt that conversations share: tools and instructions.
@@ -117,16 +112,6 @@ impl Memory {
             warm: warm.unwrap_or_default(),
             head,
         }
-    }
-
-    /// How the calls at a target came out.
-    pub fn track(&self, place: usize) -> Track {
-        self.tracks.get(&place).copied().unwrap_or_default()
-    }
-
-    /// A call at a target was forecast at one amount and cost another.
-    pub fn came_out(&mut self, place: usize, forecast: PicoUsd, actual: PicoUsd) {
-        self.tracks.entry(place).or_default().add(forecast, actual);
     }
 
     /// A call of so many bytes was counted and answered.
