@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use policy::moment::Moment;
+use policy::ports::outcomes::Outcomes;
 use policy::ports::{Keys, Ledger};
 use store::error::StoreError;
 use store::memory::Memory;
 use store::sqlite::Durability;
 use store::sqlite::keys::SqliteKeys;
 use store::sqlite::ledger::SqliteLedger;
+use store::sqlite::outcomes::SqliteOutcomes;
 use store::sqlite::reader::SqliteReader;
 
 use crate::config::Source;
@@ -73,6 +75,8 @@ pub(crate) struct Open {
     pub(crate) ledger: Arc<dyn Ledger>,
     /// Where keys are kept.
     pub(crate) keys: Arc<dyn Keys>,
+    /// Where outcomes are kept.
+    pub(crate) outcomes: Arc<dyn Outcomes>,
     /// How many calls an earlier process had left open.
     pub(crate) recovered: u64,
     file: Option<Arc<SqliteLedger>>,
@@ -85,10 +89,10 @@ impl Open {
             Place::File(path) => path,
             Place::Memory => {
                 let memory = Arc::new(Memory::default());
-                let keys = Arc::clone(&memory);
                 return Ok(Self {
+                    keys: Arc::<Memory>::clone(&memory),
+                    outcomes: Arc::<Memory>::clone(&memory),
                     ledger: memory,
-                    keys,
                     recovered: 0,
                     file: None,
                 });
@@ -101,10 +105,12 @@ impl Open {
         make_folder(path)?;
         let file = Arc::new(SqliteLedger::open(path, durability, now)?);
         let keys = Arc::new(SqliteKeys::open(path)?);
+        let outcomes = Arc::new(SqliteOutcomes::open(path)?);
         let ledger = Arc::clone(&file);
         Ok(Self {
             ledger,
             keys,
+            outcomes,
             recovered: file.recovered(),
             file: Some(file),
         })

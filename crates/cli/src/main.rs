@@ -46,6 +46,7 @@ enum Command {
     Replay(replay::ReplayArguments),
     Cascade(command::cascade::Arguments),
     Route(command::route::Arguments),
+    Learn(command::learn::Arguments),
     Simulate(simulate::Simulate),
     Think(command::think::Arguments),
 }
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         }
         Command::Cascade(arguments) => command::cascade::run(&arguments),
         Command::Route(arguments) => command::route::run(&arguments),
+        Command::Learn(arguments) => command::learn::run(&arguments),
         Command::Simulate(arguments) => command::simulate::run(arguments),
         Command::Think(arguments) => command::think::run(&arguments),
     };

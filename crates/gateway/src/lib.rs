@@ -37,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::receive::guesses::Guesses;
 use crate::receive::keyring::Keyring;
 use crate::receive::{GUESS_DELAY, GUESSES_AT_ONCE};
+use crate::route::learned::Learned;
 use crate::setup::Setup;
 use crate::tasks::Tasks;
 
@@ -68,6 +69,8 @@ pub struct Gateway {
     pub http: Http,
     /// What the route lever remembers.
     routing: Mutex<Memory>,
+    /// What outcomes have taught it.
+    pub learned: Learned,
     /// What the think lever remembers.
     pub thinking: ThinkMemory,
     /// The cache lever's memory, and the worlds that it is compared with.
@@ -106,6 +109,7 @@ impl Gateway {
             tasks: Tasks::default(),
             http,
             routing: Mutex::default(),
+            learned: Learned::default(),
             thinking: ThinkMemory::default(),
             cache: CacheLever::default(),
         })

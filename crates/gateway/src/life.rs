@@ -35,6 +35,7 @@ use crate::relay::reply::ReplyBody;
 use crate::relay::whole::{Meter, relay};
 use crate::route::place::place;
 use crate::route::{Plan, Route, route};
+use crate::settle::feedback;
 use crate::settle::opening::Opening;
 use crate::settle::receipt::{Outcome, Receipt, Reported};
 use crate::setup::Setup;
@@ -106,6 +107,9 @@ async fn answer(gateway: &Arc<Gateway>, mut call: Call) -> Result<Response<Reply
             })?;
             let rest = format!("{}/{}", models::path(dialect), plan.model);
             service.pass(body, &plan.upstream.id, &rest).await
+        }
+        (Endpoint::Feedback { .. }, Body::Whole(body)) => {
+            feedback::take(gateway, &call, &body).await
         }
         (Endpoint::Models { dialect }, _) => models::list(gateway, setup, &call, dialect).await,
         (Endpoint::Passthrough { provider, rest }, body) => {
@@ -399,7 +403,8 @@ fn dialect(gateway: &Gateway, endpoint: &Endpoint) -> Dialect {
     match endpoint {
         Endpoint::Generate { dialect, .. }
         | Endpoint::Model { dialect, .. }
-        | Endpoint::Models { dialect } => *dialect,
+        | Endpoint::Models { dialect }
+        | Endpoint::Feedback { dialect } => *dialect,
         Endpoint::CountTokens { .. } => Dialect::AnthropicMessages,
         Endpoint::Embed { .. } => Dialect::OpenAiChat,
         Endpoint::Passthrough { provider, .. } => {

@@ -13,6 +13,7 @@ use policy::admit::limit::{self, Limit, LimitError};
 use policy::dispatch::lineup::CANDIDATES_MAX;
 use policy::dispatch::{breaker, retry};
 use policy::prices::PriceBook;
+use policy::route::predictor::Predictor;
 use policy::route::rules::When;
 use wire::dialect::Dialect;
 use wire::provider::{Auth, CacheKey};
@@ -160,7 +161,7 @@ pub struct Target {
 }
 
 /// A route of the configuration: which calls it takes, and what may be done with them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Its name in reports.
     pub name: String,
@@ -170,6 +171,12 @@ pub struct Rule {
     pub to: Option<String>,
     /// Targets that its owner holds to be as good: cost alone decides between them.
     pub as_good: Vec<Target>,
+    /// Targets that cost less and may be good enough: taken where that is known.
+    pub cheaper: Vec<Target>,
+    /// The share of the quality of a call's own target that cheaper ones must keep, 0..=1.
+    pub quality: f64,
+    /// The share of the calls that may be tried at a cheaper target of which nothing is known, 0..=1.
+    pub explore: f64,
     /// The longest usual wait for a first token of a target that is chosen over the client's.
     pub first_token_ms_max: Option<u64>,
     /// The route lever.
@@ -214,6 +221,8 @@ pub struct Setup {
     pub routes: BTreeMap<String, Vec<Vec<Target>>>,
     /// Routes, of which the first takes a call whose conditions hold.
     pub rules: Vec<Rule>,
+    /// The router that was learned from outcomes of one's own, if there is one.
+    pub router: Option<Arc<Predictor>>,
     /// How legs that fail are followed up.
     pub retry: retry::Policy,
     /// When a target is left alone.
@@ -331,7 +340,7 @@ impl Setup {
             provider: provider.to_owned(),
             configured: self.configured(),
         };
-        let mut targets = rule.as_good.iter();
+        let mut targets = rule.as_good.iter().chain(&rule.cheaper);
         if let Some(target) = targets.find(|it| self.upstream(&it.provider).is_none()) {
             return Err(unknown(&target.provider));
         }
@@ -392,6 +401,7 @@ pub(crate) mod sample {
             upstreams: upstreams.into_iter().map(Arc::new).collect(),
             routes: BTreeMap::new(),
             rules: Vec::new(),
+            router: None,
             retry: retry::Policy::default(),
             breaker: breaker::Rules::default(),
             budgets: Budgets::default(),

@@ -52,6 +52,15 @@ struct Truth {
 /// A step of training that has ended, for those who wait.
 pub type Progress<'wait> = &'wait mut dyn FnMut(&str, usize, usize);
 
+/// A model, and what it says of the rows that it was trained on had they been left out.
+#[derive(Clone, Debug)]
+pub struct Fitted {
+    /// The model; it promises nothing yet.
+    pub model: Predictor,
+    /// For each row, one raw output for each output of each target, by a model of the other folds.
+    pub held_out: Vec<f32>,
+}
+
 /// Trains a model on these rows of a corpus; `rows` is what the corpus was read from.
 pub fn fit(
     corpus: &Corpus,
@@ -59,7 +68,7 @@ pub fn fit(
     on: &[usize],
     recipe: &Recipe,
     progress: Progress<'_>,
-) -> Predictor {
+) -> Fitted {
     let truth = Truth::new(corpus, rows, on, &recipe.targets);
     let all = folds(&corpus.groups, FOLDS, recipe.seed);
     let fold: Vec<usize> = on.iter().map(|row| all[*row]).collect();
@@ -82,12 +91,16 @@ pub fn fit(
         .segments
         .iter()
         .map(|(segment, lines)| (corpus.segment_names[*segment].clone(), lines.clone()));
-    Predictor {
-        card: recipe.card.clone(),
-        targets,
-        linear: words.linear,
-        segments: segments.collect(),
-        novelty_max: novelty(corpus, on),
+    Fitted {
+        model: Predictor {
+            card: recipe.card.clone(),
+            targets,
+            linear: words.linear,
+            segments: segments.collect(),
+            novelty_max: novelty(corpus, on),
+            floors: Vec::new(),
+        },
+        held_out: wood.raw,
     }
 }
 
@@ -468,7 +481,7 @@ mod tests {
         let rows = rows(100);
         let corpus = Corpus::new(&rows);
         let on: Vec<usize> = (0..100).collect();
-        let bytes = || format::write(&fit(&corpus, &rows, &on, &recipe(), &mut |_, _, _| {}));
+        let bytes = || format::write(&fit(&corpus, &rows, &on, &recipe(), &mut |_, _, _| {}).model);
         assert_eq!(bytes(), bytes());
     }
 
@@ -477,7 +490,7 @@ mod tests {
         let rows = rows(500);
         let corpus = Corpus::new(&rows);
         let on: Vec<usize> = (0..400).collect();
-        let model = fit(&corpus, &rows, &on, &recipe(), &mut |_, _, _| {});
+        let model = fit(&corpus, &rows, &on, &recipe(), &mut |_, _, _| {}).model;
         for (row, known) in rows.iter().enumerate().skip(400) {
             let features = corpus.features(row);
             let of = |segment| model.estimates(&features, Some(segment))[1].adequate;

@@ -15,5 +15,6 @@ pub mod neighbours;
 pub mod online;
 pub mod outcome;
 pub mod pool;
+pub mod teach;
 pub mod trees;
 pub mod trial;

@@ -69,7 +69,7 @@ impl Trained {
             seed,
             card: String::new(),
         };
-        let model = fit(&corpus, train, &on, &recipe, progress);
+        let model = fit(&corpus, train, &on, &recipe, progress).model;
         let (mut raw, mut is_new) = (Vec::new(), Vec::new());
         let seen = Corpus::new(measured);
         for row in 0..measured.len() {

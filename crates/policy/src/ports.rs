@@ -3,6 +3,7 @@
 //! **Invariant**: a call is settled exactly once, and the sums over its legs equal its own figures
 //! (store conformance, `settled_exactly_once`).
 
+pub mod outcomes;
 pub mod read;
 
 use std::collections::BTreeMap;

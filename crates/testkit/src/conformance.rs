@@ -10,6 +10,7 @@
 
 pub mod crash;
 pub mod keys;
+pub mod outcomes;
 pub mod reading;
 pub mod writing;
 
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use policy::moment::Moment;
 use policy::money::PicoUsd;
+use policy::ports::outcomes::Outcomes;
 use policy::ports::read::{Filter, LedgerReader, StoredCall};
 use policy::ports::{
     Acknowledge, CallId, CallOpened, CallSettled, End, Held, Keys, Ledger, Leg, Lever, Payers,
@@ -38,6 +40,9 @@ pub trait Shelf {
 
     /// Opens the keys, while the store runs or not.
     fn keys(&self) -> Arc<dyn Keys>;
+
+    /// Opens the outcomes, while the store runs or not.
+    fn outcomes(&self) -> Arc<dyn Outcomes>;
 }
 
 /// A store that takes calls.
@@ -72,6 +77,8 @@ macro_rules! store_conformance {
                 keys::key_changes_are_noticed
                 keys::keys_are_kept
                 keys::stops_last_until_they_are_lifted
+                outcomes::a_call_is_judged_once
+                outcomes::the_latest_outcomes_come_in_order
                 reading::calls_come_back_as_they_were
                 reading::holds_under_way_are_known
                 reading::spending_is_exact

@@ -10,6 +10,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod keys;
+pub(crate) mod learn;
 pub(crate) mod price;
 pub(crate) mod report;
 pub(crate) mod route;

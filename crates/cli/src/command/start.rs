@@ -57,6 +57,8 @@ pub(crate) async fn start(
     let gateway = Gateway::new(setup, Keyring::new(records), clock, ledger);
     gateway.stops.set(stopped(&*open.keys)?);
     gateway.admin.open(Arc::clone(&open.keys));
+    let outcomes = gateway.learned.open(Arc::clone(&open.outcomes))?;
+    tracing::debug!(outcomes, "outcomes are known");
     restore(&gateway, &config.place, now)?;
     Ok(Started {
         gateway,

@@ -22,7 +22,7 @@ use super::raw::{
     RawLogFormat, RawMode, TIMEOUT_MS_CEILING, TIMEOUT_MS_FLOOR,
 };
 use super::secret::Reference;
-use super::{budgets, routes, rules};
+use super::{budgets, router, routes, rules};
 use crate::env::{DATA_HOME, Environment, HOME};
 
 /// The path that keeps everything in memory.
@@ -155,6 +155,7 @@ pub(crate) fn build(
         upstreams: upstreams(&providers),
         routes: routes::routes(&build)?,
         rules: rules::rules(&build)?,
+        router: router::router(&build)?,
         retry: routes::failover(&build)?,
         breaker: breaker::Rules::default(),
         budgets: budgets::budgets(&build)?,
@@ -171,6 +172,7 @@ pub(crate) fn build(
         setup.map_err(|error| build.fault(key_of(&error), format!("cannot be used: {error}")))?;
     build.remarks.extend(routes::remarks(&setup));
     build.remarks.extend(rules::remarks(&setup));
+    build.remarks.extend(router::remarks(&setup));
     build.remarks.extend(budgets::remarks(&setup));
     if raw.log.level.trim().is_empty() {
         let problem = "is empty; write `error`, `warn`, `info`, `debug` or a filter".to_owned();

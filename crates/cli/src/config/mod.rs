@@ -8,6 +8,7 @@ pub(crate) mod build;
 pub(crate) mod fault;
 pub(crate) mod providers;
 pub(crate) mod raw;
+mod router;
 pub(crate) mod routes;
 #[cfg(test)]
 mod rows;

@@ -76,6 +76,10 @@ pub(crate) struct RawConfig {
     /// Which calls go where: one table for each kind of call, of which the first takes a call whose
     /// conditions all hold. A call that none takes goes where its client sent it.
     pub(crate) routes: Vec<RawRule>,
+    /// A file that `tokenwise learn` has written from outcomes of your own: for which calls the
+    /// `cheaper` targets of routes are good enough. A relative path is taken from the folder of this
+    /// file.
+    pub(crate) router: Option<PathBuf>,
     /// How calls are followed up that fail at their target before the client has seen any of the
     /// answer.
     pub(crate) failover: RawFailover,
@@ -105,6 +109,7 @@ impl Default for RawConfig {
             providers: Vec::new(),
             models: BTreeMap::new(),
             routes: Vec::new(),
+            router: None,
             failover: RawFailover::default(),
             budgets: Vec::new(),
             budget_rules: RawBudgetRules::default(),

@@ -3,6 +3,8 @@
 //! **Invariant**: a condition that cannot be read is refused by name, never left out (test
 //! `faulty_routes_are_named`).
 
+use std::ops::RangeInclusive;
+
 use gateway::setup::{LeverMode, Rule, Setup, Target, Think};
 use policy::admit::window::Zone;
 use policy::route::language::Language;
@@ -15,6 +17,15 @@ use super::fault::ConfigError;
 use super::raw::route::{RawHaving, RawRule};
 use super::raw::{RawDialect, RawLeverMode};
 use super::routes::target;
+
+/// 97 %: what the router is measured at; a few calls in a hundred may be answered less well.
+const QUALITY: f64 = 0.97;
+
+/// Half: whoever is content with less names the cheaper target in `use`.
+const QUALITY_FLOOR: f64 = 0.5;
+
+/// A fifth: tried calls may be answered badly, and fewer already bring outcomes.
+const EXPLORE_CEILING: f64 = 0.2;
 
 /// The routes, in order.
 pub(super) fn rules(build: &Build<'_>) -> Result<Vec<Rule>, ConfigError> {
@@ -72,6 +83,9 @@ impl Entry<'_> {
             when: self.when()?,
             to: raw.to.clone(),
             as_good: self.targets("as_good", &raw.as_good)?,
+            cheaper: self.targets("cheaper", &raw.cheaper)?,
+            quality: self.share("quality", raw.quality, QUALITY, QUALITY_FLOOR..=1.0)?,
+            explore: self.share("explore", raw.explore, 0.0, 0.0..=EXPLORE_CEILING)?,
             first_token_ms_max: raw.first_token_ms_max,
             mode: self.lever("lever", raw.lever)?,
             think: Think {
@@ -90,6 +104,21 @@ impl Entry<'_> {
     fn fault(self, field: &str, problem: impl Into<String>) -> ConfigError {
         let key = format!("routes.{}.{field}", self.raw.id);
         self.build.fault(key, problem.into())
+    }
+
+    fn share(
+        self,
+        field: &str,
+        raw: Option<f64>,
+        default: f64,
+        allowed: RangeInclusive<f64>,
+    ) -> Result<f64, ConfigError> {
+        let given = raw.unwrap_or(default);
+        if allowed.contains(&given) {
+            return Ok(given);
+        }
+        let (least, most) = (allowed.start(), allowed.end());
+        Err(self.fault(field, format!("is {given}; allowed: {least} to {most}")))
     }
 
     fn targets(self, field: &str, texts: &[String]) -> Result<Vec<Target>, ConfigError> {
@@ -218,6 +247,15 @@ mod tests {
                 "`routes.a.as_good` lists `mini`; allowed: `provider/model`",
             ),
             ("as_good = [\"groq/x\"]", "leads to `groq`"),
+            ("cheaper = [\"groq/x\"]", "leads to `groq`"),
+            (
+                "quality = 1.5",
+                "`routes.a.quality` is 1.5; allowed: 0.5 to 1",
+            ),
+            (
+                "explore = 0.5",
+                "`routes.a.explore` is 0.5; allowed: 0 to 0.2",
+            ),
             (
                 "languages = [\"tlh\"]",
                 "`routes.a.languages` lists `tlh` is no language",

@@ -15,6 +15,7 @@ mod home;
 mod keys;
 mod kill;
 mod kill_budgets;
+mod learn;
 mod route;
 mod serve;
 mod stops;

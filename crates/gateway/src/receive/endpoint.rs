@@ -30,6 +30,11 @@ pub enum Endpoint {
         /// The upstream, where the path names one.
         pinned: Option<String>,
     },
+    /// What a client says of an answer that it got.
+    Feedback {
+        /// The dialect of its errors.
+        dialect: Dialect,
+    },
     /// The list of models.
     Models {
         /// The dialect of the list.
@@ -61,7 +66,7 @@ pub struct Place {
 }
 
 const SERVED: &str = "POST /v1/chat/completions, POST /v1/messages, POST /v1/messages/count_tokens, \
-                      POST /v1/embeddings, GET /v1/models, and /PROVIDER/… for everything else";
+                      POST /v1/embeddings, GET /v1/models, POST /v1/feedback, and /PROVIDER/… for everything else";
 
 /// Understands a request line.
 pub fn find(setup: &Setup, head: &Parts) -> Place {
@@ -113,6 +118,10 @@ fn main(path: &str, method: &Method, headers: &HeaderMap, pin: Option<&str>) -> 
             Method::POST,
             Endpoint::Embed { pinned },
         ),
+        "/feedback" if pin.is_none() => {
+            let dialect = guess(path, headers);
+            (dialect, Method::POST, Endpoint::Feedback { dialect })
+        }
         "/models" if pin.is_none() => {
             let dialect = guess(path, headers);
             (dialect, Method::GET, Endpoint::Models { dialect })
@@ -220,6 +229,8 @@ mod tests {
                 "CountTokens",
             ),
             ("POST /v1/embeddings", &[], openai, "Embed"),
+            ("POST /v1/feedback", &[], openai, "Feedback"),
+            ("POST /v1/feedback", &["x-api-key"], anthropic, "Feedback"),
             ("GET /v1/models", &[], openai, "Models"),
             ("GET /v1/models", &["x-api-key"], anthropic, "Models"),
             ("GET /v1/models/gpt-5.4", &[], openai, "name: \"gpt-5.4\""),

@@ -3,6 +3,8 @@
 //! **Invariant**: a call goes to configured upstreams that speak the client's dialect, or to none
 //! at all (test `models_find_their_upstream`).
 
+pub mod cheaper;
+pub mod learned;
 pub mod notes;
 pub mod place;
 
@@ -31,6 +33,11 @@ impl Plan {
     /// The target, as configuration and headers name it.
     pub fn name(&self) -> String {
         format!("{}/{}", self.upstream.id, self.model)
+    }
+
+    /// Whether it is this target.
+    pub fn is_at(&self, target: &Target) -> bool {
+        self.upstream.id == target.provider && self.model == target.model
     }
 
     /// Whether another plan is the same target.

@@ -4,11 +4,12 @@
 //! **Invariant**: notes name routes, targets and figures, never the client's text (test
 //! `only_a_route_that_is_on_moves_a_call` in `tests/it/routes.rs` reads them).
 
-use policy::route::economics::{Choice, Offer, Unfit};
+use policy::route::adequacy::Ground;
+use policy::route::economics::{Choice, Unfit};
 use policy::route::sessions::Outlook;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::route::Plan;
+use crate::route::place::Weighed;
 use crate::setup::LeverMode;
 
 /// What is written down about the placing of one call.
@@ -20,6 +21,9 @@ pub struct RouteNotes {
     choice: Option<ChoiceNote>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     options: Vec<OptionNote>,
+    /// What an outcome of the call is counted for, as 16 hexadecimal digits each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kinds: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -36,8 +40,33 @@ struct OptionNote {
     now_usd: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rest_usd: Option<String>,
+    /// The probability that its answer would do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adequate: Option<String>,
+    /// Why it may answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ground: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unfit: Option<&'static str>,
+}
+
+/// The kinds of traffic that the notes of a call name; none if its route learns nothing.
+pub fn kinds_of(notes: &str) -> Vec<u64> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Notes {
+        route: Route,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Route {
+        kinds: Vec<String>,
+    }
+    let notes: Notes = serde_json::from_str(notes).unwrap_or_default();
+    let kinds = notes.route.kinds.iter();
+    kinds
+        .filter_map(|kind| u64::from_str_radix(kind, 16).ok())
+        .collect()
 }
 
 impl RouteNotes {
@@ -48,29 +77,39 @@ impl RouteNotes {
             lever: mode.name(),
             choice: None,
             options: Vec::new(),
+            kinds: Vec::new(),
         }
     }
 
     /// With the targets that were weighed.
-    pub fn weighed(&mut self, plans: &[Plan], offers: &[Offer], choice: Choice, outlook: &Outlook) {
+    pub fn weighed(&mut self, options: &[Weighed<'_>], choice: Choice, outlook: &Outlook) {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "at most 64 calls"
         )]
         let calls_ahead = outlook.calls.round() as u64;
-        self.choice = plans.get(choice.place).map(|plan| ChoiceNote {
-            target: plan.name(),
+        self.choice = options.get(choice.place).map(|option| ChoiceNote {
+            target: option.plan.name(),
             why: choice.why.name(),
             calls_ahead,
         });
-        let options = plans.iter().zip(offers);
-        let options = options.map(|(plan, offer)| OptionNote {
-            target: plan.name(),
-            now_usd: offer.forecast.map(|cost| cost.now.exact()),
-            rest_usd: offer.forecast.map(|cost| cost.rest.exact()),
-            unfit: offer.unfit.map(Unfit::name),
-        });
-        self.options = options.collect();
+        let note = |option: &Weighed<'_>| OptionNote {
+            target: option.plan.name(),
+            now_usd: option.offer.forecast.map(|cost| cost.now.exact()),
+            rest_usd: option.offer.forecast.map(|cost| cost.rest.exact()),
+            adequate: option.opinion.map(|it| format!("{:.3}", it.adequate)),
+            ground: option
+                .opinion
+                .and_then(|it| it.verdict.ok())
+                .map(Ground::name),
+            unfit: option.offer.unfit.map(Unfit::name),
+        };
+        self.options = options.iter().map(note).collect();
+    }
+
+    /// With what an outcome of the call will be counted for.
+    pub fn counts_for(&mut self, kinds: &[u64]) {
+        self.kinds = kinds.iter().map(|kind| format!("{kind:016x}")).collect();
     }
 }

@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::life::Service;
 use crate::receive::Call;
+use crate::route::cheaper::{Appraisal, Opinion};
 use crate::route::notes::RouteNotes;
 use crate::route::{Plan, Route, plan, route, with_first};
 use crate::settle::opening::Placement;
@@ -61,11 +62,7 @@ impl Placed {
 }
 
 /// The route of the configuration that takes a call, if one does.
-fn rule<'s>(setup: &'s Setup, call: &Call, request: &Request<'_>) -> Option<&'s Rule> {
-    if setup.rules.is_empty() {
-        return None;
-    }
-    let asked = request.asked();
+fn rule<'s>(setup: &'s Setup, call: &Call, request: &Request<'_>, asked: &str) -> Option<&'s Rule> {
     let header = |name: &str| {
         let value = call.headers.get(name)?.to_str().ok()?;
         Some(value.to_owned())
@@ -79,7 +76,7 @@ fn rule<'s>(setup: &'s Setup, call: &Call, request: &Request<'_>) -> Option<&'s 
         tools: request.has_tools,
         media: request.has_media(),
         input: size(request),
-        text: &asked,
+        text: asked,
         at: call.at,
         header: &header,
     };
@@ -109,7 +106,11 @@ pub fn place(
     let bytes = request.body.len() as u64;
     let named = |model: &str| route(setup, &gateway.healths, model, request.dialect, pinned);
     // Whoever names a provider in the path has decided.
-    let rule = rule(setup, call, request).filter(|_| pinned.is_none());
+    let decides = !setup.rules.is_empty() && pinned.is_none();
+    let asked = decides.then(|| request.asked());
+    let rule = asked
+        .as_ref()
+        .and_then(|asked| rule(setup, call, request, asked));
     let Some(rule) = rule else {
         return Ok(Placed {
             route: named(&request.model)?,
@@ -123,23 +124,32 @@ pub fn place(
     };
     let base = named(rule.to.as_deref().unwrap_or(&request.model))?;
     // A name of ours may lead nowhere but by its route: then there is nothing to compare with.
-    let asked = rule.to.as_ref().and_then(|_| named(&request.model).ok());
-    let was = asked.as_ref().unwrap_or(&base).first().cloned();
+    let named_so = rule.to.as_ref().and_then(|_| named(&request.model).ok());
+    let was = named_so.as_ref().unwrap_or(&base).first().cloned();
     let mut notes = RouteNotes::of(&rule.name, rule.mode);
     let mut placed = base;
-    if rule.mode != LeverMode::Off && !rule.as_good.is_empty() {
+    let has_others = !rule.as_good.is_empty() || !rule.cheaper.is_empty();
+    if rule.mode != LeverMode::Off && has_others {
         let head = Head::of(&request.prompt, xxh3_64(call.key.as_bytes()));
+        let text = asked.as_deref().unwrap_or_default();
+        let learns = !rule.cheaper.is_empty();
+        let appraisal =
+            learns.then(|| Appraisal::of(service, rule, request, (text, head, conversation)));
         let scales = Scales {
             service,
             rule,
+            appraisal,
             turned: gateway
                 .routing()
                 .comes(conversation, kind, bytes, head, call.at),
             home: gateway.healths.home(conversation),
         };
         let plans = scales.plans(&placed, request.dialect);
-        let (choice, offers) = scales.weigh(&plans);
-        notes.weighed(&plans, &offers, choice, &scales.turned.outlook);
+        let (choice, options) = scales.weigh(&plans);
+        notes.weighed(&options, choice, &scales.turned.outlook);
+        if let Some(appraisal) = &scales.appraisal {
+            notes.counts_for(&appraisal.kinds);
+        }
         let moves = rule.mode == LeverMode::On && choice.place > 0;
         if let Some(chosen) = plans.get(choice.place).filter(|_| moves) {
             placed = with_first(setup, &gateway.healths, chosen.clone(), placed);
@@ -158,10 +168,22 @@ pub fn place(
     })
 }
 
+/// A target with what was found of it.
+pub struct Weighed<'p> {
+    /// The target.
+    pub plan: &'p Plan,
+    /// What it costs, and why it cannot be chosen.
+    pub offer: Offer,
+    /// What is thought of its answers, if it is a cheaper one.
+    pub opinion: Option<Opinion>,
+}
+
 /// What targets are weighed with.
 struct Scales<'a> {
     service: &'a Service<'a>,
     rule: &'a Rule,
+    /// Where the route names cheaper targets.
+    appraisal: Option<Appraisal<'a>>,
     turned: Turned,
     /// The health's place of the target that answered the conversation last.
     home: Option<usize>,
@@ -171,10 +193,10 @@ impl Scales<'_> {
     /// The target that the call would go to, and those that its route allows instead.
     fn plans(&self, base: &Route, dialect: Dialect) -> Vec<Plan> {
         let setup = self.service.setup;
-        let others = self.rule.as_good.iter();
+        let others = self.rule.as_good.iter().chain(&self.rule.cheaper);
         let others = others.filter_map(|target| plan(setup, target, dialect));
         let first = base.first().cloned();
-        let mut plans: Vec<Plan> = Vec::with_capacity(1 + self.rule.as_good.len());
+        let mut plans: Vec<Plan> = Vec::new();
         for plan in first.into_iter().chain(others) {
             if !plans.iter().any(|known| known.is_same(&plan)) {
                 plans.push(plan);
@@ -183,14 +205,34 @@ impl Scales<'_> {
         plans
     }
 
-    fn weigh(&self, plans: &[Plan]) -> (Choice, Vec<Offer>) {
+    fn weigh<'p>(&self, plans: &'p [Plan]) -> (Choice, Vec<Weighed<'p>>) {
         let now = self.service.gateway.clock.now();
-        let offers: Vec<Offer> = plans.iter().map(|plan| self.offer(plan, now)).collect();
+        let weighed = plans.iter().map(|plan| {
+            let opinion = plans.first().and_then(|own| self.opinion(plan, own));
+            let mut offer = self.offer(plan, now);
+            let doubt = opinion.and_then(|opinion| opinion.verdict.err());
+            offer.unfit = offer.unfit.or(doubt.map(Unfit::from));
+            Weighed {
+                plan,
+                offer,
+                opinion,
+            }
+        });
+        let weighed: Vec<Weighed<'_>> = weighed.collect();
+        let offers: Vec<Offer> = weighed.iter().map(|it| it.offer).collect();
         let places = plans.iter().map(|plan| self.health_of(plan));
         let home = self
             .home
             .and_then(|home| places.into_iter().position(|place| place == home));
-        (choose(&offers, home), offers)
+        (choose(&offers, home), weighed)
+    }
+
+    /// What is thought of a target that is neither the call's own nor held to be as good.
+    fn opinion(&self, plan: &Plan, own: &Plan) -> Option<Opinion> {
+        let appraisal = self.appraisal.as_ref()?;
+        let is_as_good = self.rule.as_good.iter().any(|target| plan.is_at(target));
+        let is_cheaper = self.rule.cheaper.iter().any(|target| plan.is_at(target));
+        (is_cheaper && !is_as_good && !plan.is_same(own)).then(|| appraisal.opinion(plan, own))
     }
 
     fn health_of(&self, plan: &Plan) -> usize {

@@ -5,6 +5,7 @@
 
 pub mod beside;
 pub mod faults;
+pub mod feedback;
 pub mod opening;
 pub mod receipt;
 pub mod savings;

@@ -16,6 +16,7 @@ mod budgets_bounds;
 mod budgets_faults;
 mod budgets_told;
 mod cache;
+mod cheaper;
 mod equals;
 mod exits;
 mod keys;

@@ -289,6 +289,7 @@ pub(crate) fn plain(url: &str) -> Setup {
         upstreams: vec![anthropic(url).into(), openai(url).into()],
         routes: BTreeMap::from([("fast".to_owned(), vec![vec![target]])]),
         rules: Vec::new(),
+        router: None,
         retry: once(),
         breaker: breaker::Rules::default(),
         budgets: Budgets::default(),

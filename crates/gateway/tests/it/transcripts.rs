@@ -144,6 +144,7 @@ fn joined(url: &str) -> Setup {
         upstreams: vec![stage::openai(url).into(), other.into()],
         routes: std::collections::BTreeMap::new(),
         rules: Vec::new(),
+        router: None,
         ..stage::plain(url)
     }
 }

@@ -9,6 +9,7 @@ use wire::usage::{Tokens, Ttl};
 use crate::moment::Moment;
 use crate::money::PicoUsd;
 use crate::prices::model::{CacheFamily, Model, Rates};
+use crate::route::adequacy::Doubt;
 use crate::route::sessions::Outlook;
 use crate::shape::cache::rules;
 
@@ -133,6 +134,22 @@ pub enum Unfit {
     Unpriced,
     /// The key may not call it, or it cannot take the call.
     Closed,
+    /// Nothing is known of its answers to such calls.
+    Unproven,
+    /// The call is unlike anything that the router was trained on.
+    Unlike,
+    /// Its answers would not be good enough.
+    Below,
+}
+
+impl From<Doubt> for Unfit {
+    fn from(doubt: Doubt) -> Self {
+        match doubt {
+            Doubt::Unproven => Self::Unproven,
+            Doubt::Unlike => Self::Unlike,
+            Doubt::Below => Self::Below,
+        }
+    }
 }
 
 impl Unfit {
@@ -143,6 +160,9 @@ impl Unfit {
             Self::Slow => "slow",
             Self::Unpriced => "unpriced",
             Self::Closed => "closed",
+            Self::Unproven => "unproven",
+            Self::Unlike => "unlike",
+            Self::Below => "below",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! **Invariant**: a call without a route, or whose route cannot decide, goes where its client sent
 //! it (test `the_first_route_whose_conditions_hold_is_taken`).
 
+pub mod adequacy;
 pub mod economics;
 pub mod features;
 pub mod language;

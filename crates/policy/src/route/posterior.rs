@@ -35,6 +35,8 @@ pub struct Belief {
     pub mean: f64,
     /// Its standard deviation.
     pub spread: f64,
+    /// How many outcomes of the kind itself it rests on; older ones count less.
+    pub outcomes: f64,
 }
 
 /// Whether outcomes are learned from.
@@ -134,15 +136,16 @@ impl Posterior {
     /// that the one did not say.
     pub fn belief(&self, path: &[u64], target: u32, prior: f64) -> Belief {
         let mut mean = prior.clamp(0.0, 1.0);
-        let mut weight = INHERITED;
+        let mut outcomes = 0.0;
         for kind in path {
             let tally = self.tally(*kind, target);
-            weight = INHERITED + tally.outcomes;
-            mean = (INHERITED * mean + tally.adequate) / weight;
+            outcomes = tally.outcomes;
+            mean = (INHERITED * mean + tally.adequate) / (INHERITED + outcomes);
         }
         Belief {
             mean,
-            spread: (mean * (1.0 - mean) / (weight + 1.0)).sqrt(),
+            spread: (mean * (1.0 - mean) / (INHERITED + outcomes + 1.0)).sqrt(),
+            outcomes,
         }
     }
 

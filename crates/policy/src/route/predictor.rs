@@ -6,6 +6,7 @@
 pub mod format;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use crate::route::features::{BUCKETS, Features, LETTERS, STRUCTURE};
 
@@ -213,7 +214,7 @@ pub struct Target {
 }
 
 /// A trained model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Predictor {
     /// Provenance and figures, one `key: value` a line.
     pub card: String,
@@ -225,12 +226,47 @@ pub struct Predictor {
     pub segments: BTreeMap<String, Vec<Line>>,
     /// Novelty above which a call is unlike anything that the model was trained on.
     pub novelty_max: f64,
+    /// What may be promised of pairs of targets, judged on rows that were held out.
+    pub floors: Vec<Floor>,
 }
+
+/// A promise: of a segment's calls, those whose [`worth`] by [`Rank::Dollar`] lies below the threshold
+/// may go to the weaker target, and the mean score stays above a share of the stronger one's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Floor {
+    /// The segment whose rows were judged; empty for rows that named none.
+    pub segment: String,
+    /// The stronger target, by its place in the model.
+    pub strong: u16,
+    /// The weaker one.
+    pub weak: u16,
+    /// The share of the stronger one's mean score, 0..=1.
+    pub quality: f64,
+    /// `-∞` promises nothing: every call stays; `∞` lets every call go.
+    pub threshold: f64,
+    /// The share of the held-out calls that may go, 0..=1: for people.
+    pub lowered: f64,
+}
+
+/// The router that is built in, made by `tokenwise learn --suites`: `strong` and `weak` targets of
+/// public outcomes (see docs/routing-model.md).
+const PUBLIC: &[u8] = include_bytes!("../../route/public.model");
+
+static BUILT_IN: LazyLock<Predictor> = LazyLock::new(|| {
+    // A test reads it, so that no build has one that cannot be read.
+    format::read(PUBLIC).unwrap_or_default()
+});
 
 /// How far the calibrated probability may go: a model is never certain.
 const CERTAIN: f64 = 0.995;
 
 impl Predictor {
+    /// The router that is built in: what weaker targets do with a text as a rule, where nothing is
+    /// known of the ones in question.
+    pub fn built_in() -> &'static Self {
+        &BUILT_IN
+    }
+
     /// What trees read: the structure, then the linear outputs.
     pub fn inputs(features: &Features, linear: &[f32]) -> Vec<f32> {
         let mut inputs = Vec::with_capacity(STRUCTURE + linear.len());
@@ -275,6 +311,32 @@ impl Predictor {
         .collect()
     }
 
+    /// The place of a target, by one of its names: the first that the model knows.
+    pub fn place(&self, names: &[&str]) -> Option<usize> {
+        let at = |name: &&str| self.targets.iter().position(|it| it.name == **name);
+        names.iter().find_map(at)
+    }
+
+    /// The promise for a pair at this quality, or the next stricter one that was judged: on the
+    /// segment's own rows, else on rows that named none. Rows of other segments promise nothing.
+    pub fn floor(
+        &self,
+        segment: &str,
+        (strong, weak): (usize, usize),
+        quality: f64,
+    ) -> Option<&Floor> {
+        let of = |segment: &str| {
+            let is_it = |it: &&Floor| {
+                it.segment == segment
+                    && (usize::from(it.strong), usize::from(it.weak)) == (strong, weak)
+                    && it.quality >= quality
+            };
+            let floors = self.floors.iter().filter(is_it);
+            floors.min_by(|left, right| left.quality.total_cmp(&right.quality))
+        };
+        of(segment).or_else(|| of(""))
+    }
+
     /// Whether a call is unlike anything that the model was trained on.
     pub fn is_new(&self, features: &Features) -> bool {
         self.linear.novelty(&features.grams) > self.novelty_max
@@ -307,7 +369,22 @@ pub fn worth(strong: &Estimate, weak: &Estimate, rank: Rank) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Estimate, Node, Rank, Tree, worth};
+    use super::{Estimate, Node, Predictor, Rank, Tree, worth};
+    use crate::route::features::{Sight, read};
+
+    #[test]
+    fn the_router_that_is_built_in_can_be_read() {
+        let public = Predictor::built_in();
+        let names: Vec<&str> = public.targets.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["strong", "weak"]);
+        let features = read(Sight {
+            text: "What is the capital of France?",
+            ..Sight::default()
+        });
+        for estimate in public.estimates(&features, None) {
+            assert!((0.1..0.9).contains(&estimate.adequate), "{estimate:?}");
+        }
+    }
 
     #[test]
     fn trees_answer_by_threshold() {

@@ -4,12 +4,14 @@
 //! **Invariant**: it passes the same conformance suite as the file (`tests/it/main.rs`).
 
 mod keys;
+mod outcomes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use policy::moment::Moment;
 use policy::money::PicoUsd;
+use policy::ports::outcomes::Outcome;
 use policy::ports::read::{
     By, Calls, Filter, LedgerReader, Slice, Spending, StoredCall, Totals, opening_of, recovery_of,
 };
@@ -38,6 +40,8 @@ struct State {
     /// Oldest first.
     audit: Vec<AuditEntry>,
     stops: Vec<(Stop, Moment)>,
+    /// Oldest first.
+    outcomes: Vec<Outcome>,
     health: LedgerHealth,
 }
 

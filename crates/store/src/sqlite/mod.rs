@@ -17,6 +17,7 @@
 
 pub mod keys;
 pub mod ledger;
+pub mod outcomes;
 pub mod reader;
 
 mod instance;

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use policy::moment::Moment;
+use policy::ports::outcomes::Outcomes;
 use policy::ports::read::LedgerReader;
 use policy::ports::{Keys, Ledger};
 use store::memory::Memory;
 use store::sqlite::Durability;
 use store::sqlite::keys::SqliteKeys;
 use store::sqlite::ledger::SqliteLedger;
+use store::sqlite::outcomes::SqliteOutcomes;
 use store::sqlite::reader::SqliteReader;
 use tempfile::TempDir;
 use testkit::conformance::{Running, Shelf};
@@ -37,6 +39,10 @@ impl Shelf for MemoryShelf {
     }
 
     fn keys(&self) -> Arc<dyn Keys> {
+        Arc::<Memory>::clone(&self.0)
+    }
+
+    fn outcomes(&self) -> Arc<dyn Outcomes> {
         Arc::<Memory>::clone(&self.0)
     }
 }
@@ -93,6 +99,10 @@ impl Shelf for FileShelf {
 
     fn keys(&self) -> Arc<dyn Keys> {
         Arc::new(SqliteKeys::open(&self.path()).expect("keys"))
+    }
+
+    fn outcomes(&self) -> Arc<dyn Outcomes> {
+        Arc::new(SqliteOutcomes::open(&self.path()).expect("outcomes"))
     }
 }
 

@@ -19,10 +19,11 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 struct RawRow {
     id: String,
-    #[serde(default)]
+    #[serde(default, alias = "route")]
     task: String,
     #[serde(default)]
     group: Option<String>,
+    #[serde(alias = "text")]
     query: String,
     outcomes: BTreeMap<String, RawOutcome>,
 }
@@ -141,6 +142,27 @@ impl Suite {
     }
 }
 
+/// The rows of all pairs, of no segment, from the sources that are wanted.
+pub(crate) fn pairs(
+    data: &Path,
+    split: &str,
+    is_wanted: impl Fn(&str) -> bool,
+) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for mut suite in suites(data)? {
+        if let Compared::Pair(sources) = &mut suite.compared {
+            sources.retain(|source, _| is_wanted(source));
+            rows.extend(suite.rows(data, split)?);
+        }
+    }
+    for row in &mut rows {
+        row.segment.clear();
+        row.outcomes
+            .retain(|name, _| name == STRONG || name == WEAK);
+    }
+    Ok(rows)
+}
+
 /// A row of a pair, if both targets answered and their costs are known.
 fn pair(mut row: Row, [strong, weak]: &[String; 2]) -> Option<Row> {
     let (strong, weak) = (row.outcomes.remove(strong)?, row.outcomes.remove(weak)?);
@@ -190,7 +212,7 @@ pub(crate) fn rows(path: &Path) -> anyhow::Result<Vec<Row>> {
 /// A row from its line.
 fn row(line: &str) -> anyhow::Result<Row> {
     let raw: RawRow = serde_json::from_str(line)
-        .context("not an outcome row; it has `id`, `task`, `query` and `outcomes`")?;
+        .context("not an outcome row; it has `id`, `route`, `text` and `outcomes`")?;
     let outcome = |(name, raw): (String, RawOutcome)| {
         if !(0.0..=1.0).contains(&raw.score) {
             bail!(
@@ -307,7 +329,7 @@ mod tests {
         };
         check(
             "{}",
-            "not an outcome row; it has `id`, `task`, `query` and `outcomes`",
+            "not an outcome row; it has `id`, `route`, `text` and `outcomes`",
         );
         check(
             r#"{"id":"1","query":"q","outcomes":{"a":{"score":7}}}"#,

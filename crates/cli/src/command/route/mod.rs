@@ -6,6 +6,7 @@
 pub(crate) mod data;
 mod eval;
 mod predict;
+mod transfer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +26,9 @@ pub(crate) struct Arguments {
 enum Action {
     Eval(EvalArguments),
     Predict(PredictArguments),
+    /// Train on all suites but one and measure the promise on that one, each in turn: what a router
+    /// is worth for targets that it has never seen.
+    Transfer(At),
 }
 
 /// Train on the training split and measure on another, suite by suite, beside always-strong,
@@ -100,6 +104,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.action {
         Action::Eval(arguments) => eval::run(arguments)?,
         Action::Predict(arguments) => predict::run(arguments)?,
+        Action::Transfer(arguments) => transfer::run(arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -66,6 +66,19 @@ pub(crate) struct RawRule {
     /// that a change would leave behind.
     #[serde(default)]
     pub(crate) as_good: Vec<String>,
+    /// Targets, as `provider/model`, that cost less and may be good enough: the lever chooses one
+    /// where the router (`router`) or outcomes that clients have sent (`POST /v1/feedback`) show that
+    /// `quality` is kept. Where nothing is known, a call stays.
+    #[serde(default)]
+    pub(crate) cheaper: Vec<String>,
+    /// The share of the mean score of a call's own target that `cheaper` ones must keep, from 0.5 to
+    /// 1. Default: 0.97.
+    #[serde(default)]
+    pub(crate) quality: Option<f64>,
+    /// The share of the conversations that may be tried at a `cheaper` target of which nothing is
+    /// known yet, so that outcomes come in, from 0 to 0.2. What looks bad is tried less. Default: 0.
+    #[serde(default)]
+    pub(crate) explore: Option<f64>,
     /// The longest usual wait for the first token, in milliseconds, of a target that the lever may
     /// choose. Default: any.
     #[serde(default)]

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Head, Line, Linear, Node, OUTPUTS, Predictor, Target, Tree};
+use super::{Floor, Head, Line, Linear, Node, OUTPUTS, Predictor, Target, Tree};
 use crate::route::features::BUCKETS;
 
 /// What a model file begins with.
 const MARK: &[u8; 8] = b"TWROUTE\n";
 
 /// Raised when the parts, or what features mean, change: a model of another version is retrained.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Why bytes are not a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +56,14 @@ pub fn write(model: &Predictor) -> Vec<u8> {
         out.text(name);
         out.lines(lines);
     }
+    out.count32(model.floors.len());
+    for floor in &model.floors {
+        out.text(&floor.segment);
+        out.0.extend(floor.strong.to_le_bytes());
+        out.0.extend(floor.weak.to_le_bytes());
+        let numbers = [floor.quality, floor.threshold, floor.lowered];
+        out.0.extend(numbers.iter().flat_map(|it| it.to_le_bytes()));
+    }
     out.0
 }
 
@@ -78,6 +86,7 @@ pub fn read(bytes: &[u8]) -> Result<Predictor, Unreadable> {
         && model.linear.weights.len() == BUCKETS * outputs
         && model.novelty_max.is_finite()
         && model.targets.iter().all(is_target)
+        && model.floors.iter().all(|it| is_floor(it, &model))
         && model
             .segments
             .values()
@@ -87,6 +96,16 @@ pub fn read(bytes: &[u8]) -> Result<Predictor, Unreadable> {
     } else {
         Err(input.damaged())
     }
+}
+
+/// Whether a promise is about targets that there are, in numbers that can be compared.
+fn is_floor(floor: &Floor, model: &Predictor) -> bool {
+    let is_known = |place: u16| usize::from(place) < model.targets.len();
+    is_known(floor.strong)
+        && is_known(floor.weak)
+        && (0.0..=1.0).contains(&floor.quality)
+        && (0.0..=1.0).contains(&floor.lowered)
+        && !floor.threshold.is_nan()
 }
 
 /// Whether a target has what each needs, and its trees end.
@@ -244,6 +263,17 @@ impl<'bytes> In<'bytes> {
         })
     }
 
+    fn floor(&mut self) -> Result<Floor, Unreadable> {
+        Ok(Floor {
+            segment: self.text()?,
+            strong: u16::from_le_bytes(self.array()?),
+            weak: u16::from_le_bytes(self.array()?),
+            quality: f64::from_le_bytes(self.array()?),
+            threshold: f64::from_le_bytes(self.array()?),
+            lowered: f64::from_le_bytes(self.array()?),
+        })
+    }
+
     fn model(&mut self) -> Result<Predictor, Unreadable> {
         let card = self.text()?;
         let novelty_max = f64::from_le_bytes(self.array()?);
@@ -264,7 +294,11 @@ impl<'bytes> In<'bytes> {
         for _ in 0..self.count(8)? {
             segments.insert(self.text()?, self.lines()?);
         }
+        let floors = (0..self.count(32)?)
+            .map(|_| self.floor())
+            .collect::<Result<_, _>>()?;
         Ok(Predictor {
+            floors,
             card,
             targets,
             linear: Linear {
@@ -283,7 +317,7 @@ impl<'bytes> In<'bytes> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{Head, Line, Linear, Node, OUTPUTS, Predictor, Target, Tree};
+    use super::super::{Floor, Head, Line, Linear, Node, OUTPUTS, Predictor, Target, Tree};
     use super::{Unreadable, read, write};
     use crate::route::features::BUCKETS;
 
@@ -323,6 +357,14 @@ mod tests {
             },
             segments: BTreeMap::from([("support".to_owned(), vec![line; OUTPUTS.len()])]),
             novelty_max: 0.4,
+            floors: vec![Floor {
+                segment: "support".to_owned(),
+                strong: 0,
+                weak: 0,
+                quality: 0.97,
+                threshold: f64::NEG_INFINITY,
+                lowered: 0.0,
+            }],
         }
     }
 
@@ -344,6 +386,12 @@ mod tests {
                 "{cut}"
             );
         }
+        let mut unknown = model();
+        unknown.floors[0].weak = 1;
+        assert!(matches!(
+            read(&write(&unknown)),
+            Err(Unreadable::Damaged(_))
+        ));
         let mut endless = model();
         endless.targets[0].heads[0].trees[0].nodes[0].left = 0;
         assert!(matches!(
