@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use gateway::admit::Accounts;
 use gateway::dispatch::hold::{Bound, need};
 use gateway::route::Plan;
-use gateway::setup::{Access, AskUsage, Budgets, Credential, LeverMode, Limits, Setup, Upstream};
+use gateway::setup::{
+    Access, AskUsage, Budgets, Credential, LeverMode, Limits, Setup, Think, Upstream,
+};
 use policy::admit::book::hold::UnknownPrice;
 use policy::admit::limit::{Limit, Measure, Mode, Quota, Then, Units, Which};
 use policy::admit::scope::Kind;
@@ -82,13 +84,16 @@ fn setup() -> Setup {
     Setup {
         upstreams: vec![upstream],
         routes: BTreeMap::new(),
+        rules: Vec::new(),
         retry: retry::Policy::default(),
         breaker: breaker::Rules::default(),
         budgets: Budgets {
             limits: limits(),
             unknown_price: UnknownPrice::Block,
+            ..Budgets::default()
         },
         cache: LeverMode::Off,
+        think: Think::OFF,
         ask_usage: AskUsage::Never,
         access: Access::Open,
         admin: None,

@@ -29,6 +29,7 @@ use crate::admin::Admin;
 use crate::admit::stops::Stops;
 use crate::admit::{Accounts, Gaps};
 use crate::clock::Clock;
+use crate::dispatch::degrade::Lowered;
 use crate::dispatch::health::Healths;
 use crate::dispatch::send::Http;
 use crate::dispatch::shape::CacheLever;
@@ -73,6 +74,8 @@ pub struct Gateway {
     pub learned: Learned,
     /// What the think lever remembers.
     pub thinking: ThinkMemory,
+    /// Conversations that limits have asked to think less.
+    pub lowered: Lowered,
     /// The cache lever's memory, and the worlds that it is compared with.
     pub cache: CacheLever,
 }
@@ -111,6 +114,7 @@ impl Gateway {
             routing: Mutex::default(),
             learned: Learned::default(),
             thinking: ThinkMemory::default(),
+            lowered: Lowered::default(),
             cache: CacheLever::default(),
         })
     }

@@ -22,6 +22,7 @@ use wire::splice::Splice;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::Gateway;
+use crate::dispatch::degrade;
 use crate::dispatch::headers;
 use crate::dispatch::hold::Bound;
 use crate::dispatch::legs::{self, Job};
@@ -162,6 +163,7 @@ impl Service<'_> {
             route: &placed.route,
             asked: &request.model,
             placed: Some(&placed),
+            degraded: None,
             user: user(&request),
             body: &body,
             path: main_path(dialect),
@@ -174,8 +176,10 @@ impl Service<'_> {
             conversation: (placed.route.plans.len() > 1).then_some(conversation),
             bound: self.bound(dialect, || Bound::of(&request)),
         };
-        legs::serve(self, &job, |plan| {
-            shape::shape(self, &request, plan, &placed)
+        let due = degrade::due(self, &request, &placed, job.user);
+        let due = due.as_ref();
+        degrade::serve(self, &job, &placed, due, |plan| {
+            shape::shape(self, &request, plan, &placed, due)
         })
         .await
     }
@@ -195,6 +199,7 @@ impl Service<'_> {
             route: &route,
             asked: &request.model,
             placed: None,
+            degraded: None,
             user: user(&request),
             body: &body,
             path: "/v1/messages/count_tokens",
@@ -225,6 +230,7 @@ impl Service<'_> {
             route: &route,
             asked: &request.model,
             placed: None,
+            degraded: None,
             user: user.as_deref(),
             body: &body,
             path: "/embeddings",
@@ -281,7 +287,8 @@ impl Service<'_> {
         let user = user_in(body.bytes());
         let opening = Opening::of(self.call, &plan.model, &plan, body.bytes().len());
         let opening = opening.of_user(user.as_deref());
-        let opening = legs::held(self, &plan, &bound, opening)?;
+        let opening =
+            legs::held(self, &plan, &bound, opening).map_err(|closed| closed.refuse(self))?;
         let receipt = Receipt::open(self.gateway, self.setup, opening);
         let sent = Sent {
             path: below(&upstream.base, rest),

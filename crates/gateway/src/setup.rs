@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Uri};
 use policy::admit::book::hold::UnknownPrice;
-use policy::admit::limit::{self, Limit, LimitError};
+use policy::admit::limit::{self, Limit, LimitError, LimitId, Then};
 use policy::dispatch::lineup::CANDIDATES_MAX;
 use policy::dispatch::{breaker, retry};
 use policy::prices::PriceBook;
@@ -209,6 +209,15 @@ pub struct Budgets {
     pub limits: Vec<Limit>,
     /// What becomes of legs without a known price where money is limited.
     pub unknown_price: UnknownPrice,
+    /// By limit: cheaper targets for calls that have no room, the best first.
+    pub degrade_to: BTreeMap<LimitId, Vec<Target>>,
+}
+
+impl Budgets {
+    /// Whether any limit prefers a lesser answer to none.
+    pub fn degrade(&self) -> bool {
+        self.limits.iter().any(|limit| limit.then == Then::Degrade)
+    }
 }
 
 /// Everything that the data path needs to know.
@@ -281,6 +290,19 @@ pub enum SetupError {
         /// What there is.
         configured: String,
     },
+    /// A limit that degrades to nowhere.
+    #[error(
+        "limit `{limit}` degrades to a model of provider `{provider}`, which is not configured; \
+         configured: {configured}"
+    )]
+    UnknownLesser {
+        /// The limit.
+        limit: LimitId,
+        /// What it names.
+        provider: String,
+        /// What there is.
+        configured: String,
+    },
     /// An alias to nowhere.
     #[error(
         "model alias `{alias}` names provider `{provider}`, which is not configured; configured: {configured}"
@@ -330,6 +352,16 @@ impl Setup {
             self.check_rule(rule)?;
         }
         limit::check(&self.budgets.limits)?;
+        for (limit, targets) in &self.budgets.degrade_to {
+            let mut targets = targets.iter();
+            if let Some(target) = targets.find(|it| self.upstream(&it.provider).is_none()) {
+                return Err(SetupError::UnknownLesser {
+                    limit: limit.clone(),
+                    provider: target.provider.clone(),
+                    configured: self.configured(),
+                });
+            }
+        }
         Ok(self)
     }
 

@@ -190,6 +190,7 @@ mod tests {
                 limit("daily", Kind::Team, Quota::Usd(PicoUsd(100 * CENT.0), day)),
             ],
             unknown_price: UnknownPrice::Block,
+            ..Budgets::default()
         }
     }
 

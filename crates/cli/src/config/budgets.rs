@@ -3,7 +3,9 @@
 //! **Invariant**: a limit that is not written out completely is refused, never completed by a guess
 //! (test `incomplete_budgets_are_refused`).
 
-use gateway::setup::{Budgets, Setup};
+use std::collections::BTreeMap;
+
+use gateway::setup::{Budgets, Setup, Target};
 use policy::admit::book::hold::UnknownPrice;
 use policy::admit::limit::{self, Limit, Measure, Mode, Quota, Then, Which};
 use policy::admit::scope::Kind;
@@ -14,16 +16,26 @@ use wire::usage::Tokens;
 
 use super::build::Build;
 use super::fault::ConfigError;
-use super::raw::budget::{RawBudget, RawBudgetMode, RawPayer, RawPeriod, RawUnknownPrice, RawUsd};
+use super::raw::budget::{
+    RawBudget, RawBudgetMode, RawPayer, RawPeriod, RawThen, RawUnknownPrice, RawUsd,
+};
 use super::routes;
 
 /// What may be used.
 pub(super) fn budgets(build: &Build<'_>) -> Result<Budgets, ConfigError> {
     let limits = build.raw.budgets.iter();
-    let limits: Result<_, _> = limits.map(|raw| Entry { build, raw }.limit()).collect();
+    let limits: Result<Vec<Limit>, _> = limits.map(|raw| Entry { build, raw }.limit()).collect();
+    let mut degrade_to = BTreeMap::new();
+    for raw in &build.raw.budgets {
+        let targets = Entry { build, raw }.degrade_to()?;
+        if !targets.is_empty() {
+            degrade_to.insert(raw.id.as_str().into(), targets);
+        }
+    }
     Ok(Budgets {
         limits: limits?,
         unknown_price: unknown_price(build)?,
+        degrade_to,
     })
 }
 
@@ -52,7 +64,7 @@ impl Entry<'_> {
             which: self.which()?,
             quota: self.quota()?,
             mode: mode(raw.mode),
-            then: Then::Refuse,
+            then: self.then()?,
         })
     }
 
@@ -80,6 +92,43 @@ impl Entry<'_> {
             Some(id) => return Ok(Which::One(id.into())),
         };
         Err(self.fault("only", problem))
+    }
+
+    /// What becomes of a call without room.
+    fn then(self) -> Result<Then, ConfigError> {
+        let raw = self.raw;
+        if raw.then == RawThen::Refuse {
+            return Ok(Then::Refuse);
+        }
+        if raw.mode == RawBudgetMode::Observe {
+            let problem = "is `degrade`, which does nothing with `mode = \"observe\"`; write \
+                           `hard` or `soft` there, or leave this out";
+            return Err(self.fault("then", problem));
+        }
+        let is_rate = raw.requests.is_some() || raw.concurrent.is_some();
+        if is_rate && raw.applies_to != RawPayer::Model {
+            let problem = "is `degrade`, but a lesser answer is still a call; allowed: with `usd` \
+                           and `tokens`, or where `applies_to = \"model\"`";
+            return Err(self.fault("then", problem));
+        }
+        Ok(Then::Degrade)
+    }
+
+    /// Cheaper targets for calls without room.
+    fn degrade_to(self) -> Result<Vec<Target>, ConfigError> {
+        let raw = self.raw;
+        if raw.then == RawThen::Refuse && !raw.degrade_to.is_empty() {
+            let problem = "does nothing without `then = \"degrade\"`; write that too, or leave \
+                           this out";
+            return Err(self.fault("degrade_to", problem));
+        }
+        let read = |text: &String| {
+            routes::target(text).ok_or_else(|| {
+                let problem = format!("lists `{text}`; allowed: `provider/model`");
+                self.fault("degrade_to", problem)
+            })
+        };
+        raw.degrade_to.iter().map(read).collect()
     }
 
     fn quota(self) -> Result<Quota, ConfigError> {

@@ -251,6 +251,7 @@ fn key_of(error: &SetupError) -> String {
             format!("models.{alias}")
         }
         SetupError::UnknownStop { route, .. } => format!("routes.{route}.use"),
+        SetupError::UnknownLesser { limit, .. } => format!("budgets.{limit}.degrade_to"),
         SetupError::Limits(_) => "budgets".to_owned(),
     }
 }

@@ -16,6 +16,7 @@ use policy::admit::book::meter::Gap;
 use policy::admit::book::report::Usage;
 use policy::admit::book::restore::Past;
 use policy::admit::book::{Book, NotRaised};
+use policy::admit::degrade::{self, Due};
 use policy::admit::scope::Scope;
 use policy::admit::tally::{Notice, Spent};
 use policy::moment::Moment;
@@ -154,21 +155,26 @@ impl Accounts {
         opened: &CallOpened,
         need: Need,
         now: Moment,
-    ) -> Result<(HoldId, Vec<Notice>), Refusal> {
+    ) -> Result<(HoldId, Vec<Notice>), Box<Spent>> {
         let scopes = scopes(opened);
         let ask = Ask {
             scopes: &scopes,
             need,
             expires_at: now.after(HOLD_MS),
         };
-        let reserved = self.step(now, |book| book.reserve(now, &ask));
-        match reserved {
-            Ok((hold, notices)) => {
-                self.counters.told(&notices);
-                Ok((hold, notices))
-            }
-            Err(spent) => Err(self.refuse(&spent, now)),
-        }
+        let (hold, notices) = self.step(now, |book| book.reserve(now, &ask))?;
+        self.told(&notices);
+        Ok((hold, notices))
+    }
+
+    /// What the limits of a call want done to it before it asks for its money.
+    pub fn due(&self, opened: &CallOpened, now: Moment) -> Option<Due> {
+        degrade::due(self.lock().usage(&scopes(opened), now))
+    }
+
+    /// Counts what limits told.
+    pub fn told(&self, notices: &[Notice]) {
+        self.counters.told(notices);
     }
 
     /// Holds what a further leg may use.
@@ -176,7 +182,7 @@ impl Accounts {
         let raised = self.step(now, |book| book.raise(now, hold, need, now.after(HOLD_MS)));
         match raised {
             Ok(notices) => {
-                self.counters.told(&notices);
+                self.told(&notices);
                 Ok(())
             }
             Err(NotRaised::Spent(spent)) => Err(self.refuse(&spent, now)),
@@ -196,7 +202,7 @@ impl Accounts {
         now: Moment,
     ) -> Vec<Notice> {
         let notices = self.step(now, |book| book.settle(now, hold, cost, tokens).1);
-        self.counters.told(&notices);
+        self.told(&notices);
         notices
     }
 
@@ -243,7 +249,8 @@ impl Accounts {
         result
     }
 
-    fn refuse(&self, spent: &Spent, now: Moment) -> Refusal {
+    /// The refusal of a call for which a limit has no room, and nothing lesser either.
+    pub fn refuse(&self, spent: &Spent, now: Moment) -> Refusal {
         self.counters.refused(spent);
         told::refused(spent, now)
     }

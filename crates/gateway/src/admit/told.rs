@@ -66,6 +66,7 @@ pub fn event(event: Event) -> String {
     match event {
         Event::Reached(percent) => format!("reached={percent}%"),
         Event::WouldRefuse => "would-refuse".to_owned(),
+        Event::Degraded(step) => format!("degraded={}", step.name()),
     }
 }
 

@@ -28,12 +28,14 @@ use wire::dialect::Dialect;
 use wire::json::Tape;
 
 use crate::admit;
+use crate::dispatch::degrade::Degraded;
 use crate::dispatch::headers;
 use crate::dispatch::hold::{self, Bound};
 use crate::dispatch::peek::{Beginning, Broken, Waits, peek};
 use crate::dispatch::pieces::Pieces;
 use crate::dispatch::send;
 use crate::dispatch::shape::{self, Shaped};
+use crate::dispatch::start::{Closed, Started, nobody, start};
 use crate::dispatch::turn::{Follows, Turn};
 use crate::life::Service;
 use crate::relay::reply::ReplyBody;
@@ -47,6 +49,7 @@ use crate::settle::receipt::{Outcome, Receipt, Reported};
 use crate::setup;
 
 /// What is to be sent, to whomever serves it.
+#[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// The targets.
     pub route: &'a Route,
@@ -54,6 +57,8 @@ pub struct Job<'a> {
     pub asked: &'a str,
     /// Where a route has placed it.
     pub placed: Option<&'a Placed>,
+    /// What a limit has done to it.
+    pub degraded: Option<&'a Degraded>,
     /// The user that the body names.
     pub user: Option<&'a str>,
     /// The client's body.
@@ -103,19 +108,31 @@ pub async fn serve(
     job: &Job<'_>,
     shape: impl Fn(&Plan) -> Shaped,
 ) -> Result<Response<ReplyBody>, Refusal> {
+    match start(service, job, &shape) {
+        Ok(started) => run(service, job, started, shape).await,
+        Err(closed) => Err(closed.refuse(service)),
+    }
+}
+
+/// Sends a call that was started to its targets until one answers.
+pub async fn run(
+    service: &Service<'_>,
+    job: &Job<'_>,
+    started: Started,
+    shape: impl Fn(&Plan) -> Shaped,
+) -> Result<Response<ReplyBody>, Refusal> {
     let Service {
         gateway,
         setup,
         call,
     } = *service;
-    let nobody = || Refusal::new(Reason::UnknownModel, "no target serves this call");
-    let (lineup, conversation) = (&job.route.lineup, job.conversation);
-    let turn = Turn::start(gateway, setup, lineup, job.need, conversation, &call.id.0);
-    let turn = turn.ok_or_else(nobody)?;
-    let (first, at) = (turn.candidate(), turn.at());
+    let Started {
+        first,
+        at,
+        mut shaped,
+        mut receipt,
+    } = started;
     let mut plan = job.route.plans.get(first).ok_or_else(nobody)?;
-    let mut shaped = shape(plan);
-    let mut receipt = open(service, job, plan, &mut shaped, turn)?;
     let mut word: Option<Word<'_>> = None;
     wait_until(service, at).await;
     loop {
@@ -159,13 +176,13 @@ pub async fn serve(
 }
 
 /// Holds the first leg's worst case and opens the account of the call.
-fn open(
+pub fn open(
     service: &Service<'_>,
     job: &Job<'_>,
     plan: &Plan,
     shaped: &mut Shaped,
     turn: Turn,
-) -> Result<Receipt, Refusal> {
+) -> Result<Receipt, Closed> {
     let Service {
         gateway,
         setup,
@@ -175,6 +192,7 @@ fn open(
     let opening = opening
         .of_user(job.user)
         .placed(job.placed.map(Placed::placement).unwrap_or_default())
+        .degraded(job.degraded)
         .shaped(shaped)
         .on(turn);
     let opening = held(service, plan, &job.bound, opening)?;
@@ -187,19 +205,20 @@ pub fn held(
     plan: &Plan,
     bound: &Bound,
     opening: Opening,
-) -> Result<Opening, Refusal> {
+) -> Result<Opening, Closed> {
     let Service { gateway, .. } = *service;
     if !gateway.accounts.is_limited() {
         return Ok(opening);
     }
     let now = gateway.clock.now();
     let need = needed(service, plan, bound, now);
-    let (hold, notices) = gateway.accounts.reserve(opening.row(), need, now)?;
+    let reserved = gateway.accounts.reserve(opening.row(), need, now);
+    let (hold, notices) = reserved.map_err(Closed::Spent)?;
     Ok(opening.holding(hold, admit::held(&need, now), &notices))
 }
 
 /// What a leg may use, and what it is expected to.
-fn needed(service: &Service<'_>, plan: &Plan, bound: &Bound, now: Moment) -> Budgeted {
+pub fn needed(service: &Service<'_>, plan: &Plan, bound: &Bound, now: Moment) -> Budgeted {
     let Service { gateway, setup, .. } = *service;
     let need = hold::need(setup, plan, bound, now);
     gateway

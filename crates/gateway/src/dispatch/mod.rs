@@ -3,6 +3,7 @@
 //! **Invariant**: what goes upstream differs from the client's body only in declared edits
 //! (test `levers_off_is_byte_identical`).
 
+pub mod degrade;
 pub mod extras;
 pub mod headers;
 pub mod health;
@@ -13,5 +14,6 @@ pub mod peek;
 pub mod pieces;
 pub mod send;
 pub mod shape;
+pub mod start;
 pub mod think;
 pub mod turn;

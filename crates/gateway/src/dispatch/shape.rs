@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use policy::admit::degrade::Due;
 use policy::moment::Moment;
 use policy::ports::End;
 use policy::shape::cache::decide::decide;
@@ -25,6 +26,7 @@ use wire::usage::{Tokens, Usage};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Gateway;
+use crate::dispatch::degrade::{self, Degraded};
 use crate::dispatch::notes::Notes;
 use crate::dispatch::think::{ThinkNotes, think};
 use crate::life::Service;
@@ -56,6 +58,8 @@ pub struct Shaped {
     pub session: Option<String>,
     /// How hard it is asked to think, and why.
     pub think: Option<ThinkNotes>,
+    /// What a limit has done to it.
+    pub degraded: Option<Degraded>,
     /// What settles the cache lever's account.
     pub ticket: Option<Box<Ticket>>,
     /// Another call writes this prefix now: worth waiting for its first byte.
@@ -70,6 +74,7 @@ impl Shaped {
             headers: HeaderMap::new(),
             session: None,
             think: None,
+            degraded: None,
             ticket: None,
             wait: None,
         }
@@ -77,7 +82,13 @@ impl Shaped {
 }
 
 /// Decides on one leg of a call, and declares its edits.
-pub fn shape(service: &Service<'_>, request: &Request<'_>, plan: &Plan, placed: &Placed) -> Shaped {
+pub fn shape(
+    service: &Service<'_>,
+    request: &Request<'_>,
+    plan: &Plan,
+    placed: &Placed,
+    due: Option<&Due>,
+) -> Shaped {
     let setup = service.setup;
     let mut splice = Splice::default();
     request.rename_model(&plan.model, &mut splice);
@@ -85,9 +96,15 @@ pub fn shape(service: &Service<'_>, request: &Request<'_>, plan: &Plan, placed: 
         request.ask_usage(&mut splice);
     }
     let (conversation, rules) = (placed.conversation, placed.think);
-    let think = think(service, request, plan, conversation, rules, &mut splice);
+    let degraded = degrade::lower(service, request, plan, conversation, due, &mut splice);
+    let think = match degraded {
+        // Its limit has decided, and one conversation has one effort.
+        Some(_) => None,
+        None => think(service, request, plan, conversation, rules, &mut splice),
+    };
     let mut shaped = Shaped {
         think,
+        degraded,
         ..Shaped::edited(splice)
     };
     if setup.cache != LeverMode::Off {
@@ -250,7 +267,7 @@ fn client_cache(request: &Request<'_>, call: &Call, plan: &Plan) -> ClientCache 
 
 /// The session that Claude Code names within `metadata.user_id`, as `…_session_ID` or, in later
 /// versions, as the member `session_id` of a JSON text.
-fn named_session<'r>(request: &'r Request<'_>) -> Option<&'r str> {
+pub fn named_session<'r>(request: &'r Request<'_>) -> Option<&'r str> {
     let (_, behind) = request.client.user_id.as_deref()?.rsplit_once("session_")?;
     let id = behind.trim_start_matches(r#"id":""#);
     let is_id = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';

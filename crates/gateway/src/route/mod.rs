@@ -133,6 +133,19 @@ pub fn plan(setup: &Setup, target: &Target, dialect: Dialect) -> Option<Plan> {
     })
 }
 
+/// A route along these targets, each the fallback of the one before; none without any.
+pub fn in_order(setup: &Setup, healths: &Healths, plans: Vec<Plan>) -> Option<Route> {
+    let candidates = (0..).zip(&plans).map(|(rank, plan)| {
+        let place = healths.place(&plan.name());
+        candidate(setup, plan, place, rank)
+    });
+    let lineup = Lineup::new(candidates.collect()).ok()?;
+    Some(Route {
+        plans,
+        lineup: Arc::new(lineup),
+    })
+}
+
 /// A route with another target before its own, which become that one's fallbacks.
 pub fn with_first(setup: &Setup, healths: &Healths, first: Plan, rest: Route) -> Route {
     let place = healths.place(&first.name());

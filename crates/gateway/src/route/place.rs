@@ -20,7 +20,7 @@ use crate::route::cheaper::{Appraisal, Opinion};
 use crate::route::notes::RouteNotes;
 use crate::route::{Plan, Route, plan, route, with_first};
 use crate::settle::opening::Placement;
-use crate::setup::{LeverMode, Rule, Setup, Think};
+use crate::setup::{LeverMode, Rule, Setup, Target, Think};
 
 /// 4 bytes a token, to know a size before anything was counted.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -38,6 +38,10 @@ pub struct Placed {
     pub conversation: u64,
     /// What the think lever may do.
     pub think: Think,
+    /// Targets that its route's owner holds to be as good.
+    pub as_good: Vec<Target>,
+    /// The provider that the client names in the path.
+    pub pinned: Option<String>,
     /// Where it would have gone, if a lever has moved it.
     pub instead_of: Option<Plan>,
     /// Why, for the call's notes.
@@ -118,6 +122,8 @@ pub fn place(
             bytes,
             conversation,
             think: setup.think,
+            as_good: Vec::new(),
+            pinned: pinned.map(str::to_owned),
             instead_of: None,
             notes: None,
         });
@@ -163,6 +169,8 @@ pub fn place(
         bytes,
         conversation,
         think: rule.think,
+        as_good: rule.as_good.clone(),
+        pinned: None,
         instead_of,
         notes: Some(notes),
     })

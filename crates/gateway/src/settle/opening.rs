@@ -16,6 +16,7 @@ use wire::usage::Tokens;
 
 use crate::admit::stops::Live;
 use crate::admit::told::told;
+use crate::dispatch::degrade::Degraded;
 use crate::dispatch::shape::{Shaped, Ticket};
 use crate::dispatch::think::ThinkNotes;
 use crate::dispatch::turn::Turn;
@@ -38,6 +39,7 @@ pub struct Opening {
     pub(super) notices: Vec<String>,
     pub(super) placed: Box<Placement>,
     pub(super) think: Option<ThinkNotes>,
+    pub(super) degraded: Vec<Degraded>,
     pub(super) live: Arc<Live>,
 }
 
@@ -81,6 +83,7 @@ impl Opening {
             notices: Vec::new(),
             placed: Box::default(),
             think: None,
+            degraded: Vec::new(),
             live: Arc::clone(&call.live),
         }
     }
@@ -89,6 +92,17 @@ impl Opening {
     #[must_use]
     pub fn placed(mut self, placed: Placement) -> Self {
         self.placed = Box::new(placed);
+        self
+    }
+
+    /// At a lesser target on account of a limit: not as a lever's doing, so that nothing counts as
+    /// saved.
+    #[must_use]
+    pub fn degraded(mut self, degraded: Option<&Degraded>) -> Self {
+        if let Some(degraded) = degraded {
+            self.degraded.push(degraded.clone());
+            self.placed.instead_of = None;
+        }
         self
     }
 
@@ -106,6 +120,7 @@ impl Opening {
         let (session, ticket) = (shaped.session.take(), shaped.ticket.take());
         self.row.session = self.row.session.or(session);
         self.think = shaped.think.take();
+        self.degraded.extend(shaped.degraded.take());
         if let Some(ticket) = &ticket {
             self.row.input_estimate = ticket.input_estimate();
         }

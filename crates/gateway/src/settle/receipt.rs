@@ -18,6 +18,7 @@ use wire::usage::{Tokens, Usage};
 use crate::Gateway;
 use crate::admit::stops::Live;
 use crate::admit::told::told;
+use crate::dispatch::degrade::Degraded;
 use crate::dispatch::shape::{Shaped, Ticket};
 use crate::dispatch::think::ThinkNotes;
 use crate::dispatch::turn::Turn;
@@ -98,6 +99,8 @@ pub struct Receipt {
     placed: Box<Placement>,
     /// How hard the leg under way was asked to think.
     think: Option<ThinkNotes>,
+    /// What limits have done to the call.
+    degraded: Vec<Degraded>,
     live: Arc<Live>,
     /// What the leg under way has said of its usage, if its client left before it was relayed.
     so_far: Option<Reported>,
@@ -141,6 +144,7 @@ impl Receipt {
             notices,
             placed,
             think,
+            degraded,
             live,
         } = opening;
         gateway.ledger.open(row.clone());
@@ -163,6 +167,7 @@ impl Receipt {
             notices,
             placed,
             think,
+            degraded,
             live,
             so_far: None,
             settled: None,
@@ -192,6 +197,10 @@ impl Receipt {
         self.credential = whose(plan);
         self.ticket = ticket;
         self.think = shaped.think.take();
+        let degraded = shaped.degraded.take();
+        let is_new = |it: &Degraded| !self.degraded.contains(it);
+        let degraded = degraded.filter(is_new);
+        self.degraded.extend(degraded);
         self.leg = LegClock::default();
         Ok(())
     }
@@ -236,7 +245,8 @@ impl Receipt {
 
     /// What there is to say about budgets, as they stand now.
     pub fn notices(&self) -> Vec<String> {
-        let mut notices = self.notices.clone();
+        let degraded = self.degraded.iter().map(|it| it.told().to_owned());
+        let mut notices: Vec<String> = degraded.chain(self.notices.iter().cloned()).collect();
         if self.row.held.is_some() {
             let now = self.gateway.clock.now();
             notices.extend(self.gateway.accounts.standing(&self.row, now));
@@ -403,6 +413,10 @@ impl Receipt {
             None => shaping,
         };
         let notes = self.faults.beside(notes);
+        let notes = match self.degraded.as_slice() {
+            [] => notes,
+            degraded => beside("degraded", &degraded, &notes),
+        };
         match &self.placed.notes {
             Some(route) => beside("route", route, &notes),
             None => notes,

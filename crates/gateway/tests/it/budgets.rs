@@ -62,6 +62,7 @@ pub(crate) fn budgeted(url: &str, limits: Vec<Limit>) -> Setup {
         budgets: Budgets {
             limits,
             unknown_price: UnknownPrice::Block,
+            ..Budgets::default()
         },
         ..plain(url)
     }

@@ -410,6 +410,7 @@ async fn an_unpriced_model_is_blocked_held_for_or_allowed() {
             budgets: Budgets {
                 limits,
                 unknown_price: rule,
+                ..Budgets::default()
             },
             ..budgeted(upstream.url(), Vec::new())
         };

@@ -17,6 +17,7 @@ mod budgets_faults;
 mod budgets_told;
 mod cache;
 mod cheaper;
+mod degrade;
 mod equals;
 mod exits;
 mod keys;

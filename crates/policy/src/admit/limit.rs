@@ -166,7 +166,7 @@ impl Mode {
 /// What becomes of a call for which a limit has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Then {
-    /// It may ask again with a cheaper plan, and is refused when none fits.
+    /// It gets a lesser answer (see [`crate::admit::degrade`]), and is refused when none fits.
     Degrade,
     /// It is refused.
     Refuse,

@@ -9,6 +9,7 @@
 //! `every_schedule_keeps_the_cap`).
 
 pub mod book;
+pub mod degrade;
 pub mod expect;
 pub mod limit;
 pub mod scope;

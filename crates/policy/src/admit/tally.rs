@@ -3,6 +3,7 @@
 //! **Invariant**: a hard verdict lets in only what fits beside everything that is spent and held
 //! (test `verdicts_follow_the_mode`); it knows no map, so that every store gives the same verdicts.
 
+use crate::admit::degrade::Step;
 use crate::admit::limit::{Limit, LimitId, Measure, Mode, Then, Units};
 use crate::admit::scope::Scope;
 use crate::admit::window::Span;
@@ -182,6 +183,8 @@ pub enum Event {
     Reached(u8),
     /// A limit that only observes would have refused this call.
     WouldRefuse,
+    /// A call got a lesser answer on account of the limit; told of each such call.
+    Degraded(Step),
 }
 
 /// A call for which a limit has no room. Nothing was held.
@@ -216,6 +219,19 @@ pub struct Spent {
 }
 
 impl Spent {
+    /// Something to tell about the limit.
+    pub fn notice(&self, event: Event) -> Notice {
+        Notice {
+            limit: self.limit.clone(),
+            scope: self.scope.clone(),
+            measure: self.measure,
+            event,
+            amount: self.amount,
+            spent: self.spent,
+            window: self.window,
+        }
+    }
+
     /// Whole seconds until the next window may have room; none if waiting for it does not help.
     pub fn retry_after_seconds(&self, now: Moment) -> Option<u64> {
         match self.relief {

@@ -14,9 +14,14 @@ use super::effort::Effort;
 /// Declares the effort on a request; declares nothing where the model would refuse it, or the
 /// request speaks another dialect than the field.
 pub fn edits(request: &Request<'_>, capability: &Capability, effort: Effort, splice: &mut Splice) {
-    if capability.takes(effort) && fits(request, capability, effort) {
+    if can_ask(request, capability, effort) {
         request.set_reasoning(&fields(capability, effort), splice);
     }
+}
+
+/// Whether the model takes the level, and the request can carry it.
+pub fn can_ask(request: &Request<'_>, capability: &Capability, effort: Effort) -> bool {
+    capability.takes(effort) && fits(request, capability, effort)
 }
 
 /// Whether the request can carry the level beside what else is in it.

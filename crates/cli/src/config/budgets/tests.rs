@@ -63,6 +63,23 @@ fn budgets_read_as_sentences() {
 }
 
 #[test]
+fn a_limit_says_what_it_does_without_room() {
+    let text = "applies_to = \"team\"\nper = \"day\"\nusd = \"5\"\nthen = \"degrade\"\n\
+                degrade_to = [\"openai/gpt-5.4-mini\", \"openai/gpt-5.4-nano\"]";
+    let config = parse(&budget(text)).unwrap();
+    let budgets = &config.settings().budgets;
+    assert_eq!(budgets.limits[0].then, Then::Degrade);
+    let names: Vec<String> = budgets.degrade_to["a"].iter().map(routes::name).collect();
+    assert_eq!(names, ["openai/gpt-5.4-mini", "openai/gpt-5.4-nano"]);
+    let elsewhere = refused(&budget(&text.replace("openai/", "nobody/")));
+    assert_eq!(
+        elsewhere,
+        "a.toml: `budgets.a.degrade_to` cannot be used: limit `a` degrades to a model of provider \
+         `nobody`, which is not configured; configured: openai"
+    );
+}
+
+#[test]
 fn amounts_are_exact() {
     let usd = "applies_to = \"team\"\nper = \"day\"\nusd = \"0.000000000001\"";
     let config = parse(&budget(usd)).unwrap();
@@ -121,6 +138,25 @@ const INCOMPLETE: &[(&str, &str)] = &[
         "tokens = 5\nper = \"day\"\nonly = \"tw-planted\"",
         "a.toml: `budgets.a.only` looks like a key itself (not shown); write its id, which \
          `tokenwise keys list` shows, as `key_0123456789ab`",
+    ),
+    (
+        "tokens = 5\nper = \"day\"\nmode = \"observe\"\nthen = \"degrade\"",
+        "a.toml: `budgets.a.then` is `degrade`, which does nothing with `mode = \"observe\"`; write \
+         `hard` or `soft` there, or leave this out",
+    ),
+    (
+        "concurrent = 5\nthen = \"degrade\"",
+        "a.toml: `budgets.a.then` is `degrade`, but a lesser answer is still a call; allowed: with \
+         `usd` and `tokens`, or where `applies_to = \"model\"`",
+    ),
+    (
+        "tokens = 5\nper = \"day\"\ndegrade_to = [\"a/b\"]",
+        "a.toml: `budgets.a.degrade_to` does nothing without `then = \"degrade\"`; write that too, \
+         or leave this out",
+    ),
+    (
+        "tokens = 5\nper = \"day\"\nthen = \"degrade\"\ndegrade_to = [\"b\"]",
+        "a.toml: `budgets.a.degrade_to` lists `b`; allowed: `provider/model`",
     ),
     (
         "usd = \"-5\"\nper = \"day\"",

@@ -43,6 +43,26 @@ pub(crate) struct RawBudget {
     /// How seriously it is meant. Default: `hard`.
     #[serde(default)]
     pub(crate) mode: RawBudgetMode,
+    /// What becomes of a call for which there is no room. Default: `refuse`.
+    #[serde(default)]
+    pub(crate) then: RawThen,
+    /// With `then = "degrade"`: cheaper targets, as `["provider/model"]`, the best first. Those of
+    /// the call's route (`as_good`) come after them.
+    #[serde(default)]
+    pub(crate) degrade_to: Vec<String>,
+}
+
+/// What becomes of a call for which a limit has no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawThen {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It gets a lesser answer. From 80 % of the amount on, conversations that begin are asked to
+    /// think little, unless the client says how hard. A call without room goes to a cheaper target,
+    /// under `soft` from 95 % on; it is refused where none has room either.
+    Degrade,
 }
 
 /// Dollars, as text.
@@ -141,6 +161,7 @@ mod tests {
     fn a_budget_is_meant_seriously() {
         let budget: RawBudget = toml::from_str("id = \"a\"\napplies_to = \"team\"").unwrap();
         assert_eq!(budget.mode, RawBudgetMode::Hard);
+        assert_eq!(budget.then, RawThen::Refuse);
         let rules: RawBudgetRules = toml::from_str("").unwrap();
         assert!(matches!(rules.unknown_price, RawUnknownPrice::Block));
     }

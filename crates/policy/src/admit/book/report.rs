@@ -9,7 +9,7 @@ use super::Book;
 use super::hold::Entry;
 use crate::admit::limit::{Limit, Units};
 use crate::admit::scope::Scope;
-use crate::admit::tally::Tally;
+use crate::admit::tally::{Event, Notice, Tally};
 use crate::admit::window::Span;
 use crate::moment::Moment;
 
@@ -31,6 +31,19 @@ impl Usage {
     pub fn left(&self) -> Units {
         let used = self.tally.spent + self.tally.held(self.limit.mode);
         (self.limit.quota.amount() - used).max(Units(0))
+    }
+
+    /// Something to tell about the limit.
+    pub fn notice(&self, event: Event) -> Notice {
+        Notice {
+            limit: Arc::clone(&self.limit.id),
+            scope: self.scope.clone(),
+            measure: self.limit.quota.measure(),
+            event,
+            amount: self.limit.quota.amount(),
+            spent: self.tally.spent,
+            window: self.window,
+        }
     }
 
     /// The most by which the calls under way can still exceed the amount: nothing under a hard limit,
