@@ -113,6 +113,7 @@ fn opened(number: u64) -> CallOpened {
         endpoint: "/v1/messages".into(),
         model: "claude-haiku-4-5".into(),
         provider: "anthropic".into(),
+        target: Some("anthropic/claude-haiku-4-5".into()),
         input_estimate: Tokens(1_000),
         payers: Payers {
             organisation: Some("acme".into()),

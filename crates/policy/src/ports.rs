@@ -108,7 +108,7 @@ pub struct Payers {
 /// What is held for a call while it is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Held {
-    /// The most that its first leg can cost; `None` if that has no known price.
+    /// The most that its legs so far can cost together; `None` if none of them has a known price.
     pub usd: Option<PicoUsd>,
     /// The most tokens that it can use.
     pub tokens: Tokens,
@@ -136,6 +136,9 @@ pub struct CallOpened {
     pub model: String,
     /// The target's provider.
     pub provider: String,
+    /// The target of its latest leg, as `provider/model`; `None` in rows of earlier builds.
+    #[serde(default)]
+    pub target: Option<String>,
     /// Estimated input, for recovery when no usage ever arrives.
     pub input_estimate: Tokens,
     /// Who pays, besides.
@@ -144,6 +147,32 @@ pub struct CallOpened {
     /// What is held for it; `None` where nothing is limited.
     #[serde(default)]
     pub held: Option<Held>,
+}
+
+/// A further leg of a call under way: written before the leg is sent, so that a crash leaves a trace
+/// of all that is held, and of where the call was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallRaised {
+    /// Which call.
+    pub call: CallId,
+    /// The leg's target, as `provider/model`.
+    pub target: String,
+    /// What is held for the call from now on, its earlier legs included.
+    pub held: Held,
+}
+
+impl Held {
+    /// This and what is held for a further leg.
+    #[must_use]
+    pub fn with(self, more: Self) -> Self {
+        let usd = [self.usd, more.usd];
+        let usd = usd.into_iter().flatten().reduce(|one, other| one + other);
+        Self {
+            usd,
+            tokens: self.tokens + more.tokens,
+            until: self.until.max(more.until),
+        }
+    }
 }
 
 /// One attempt at an upstream.
@@ -203,6 +232,9 @@ pub type Acknowledge = Box<dyn FnOnce() + Send>;
 pub trait Ledger: Send + Sync {
     /// Takes the opening row. Never waits for a commit; a store may write a journal.
     fn open(&self, call: CallOpened);
+
+    /// Takes what is held for a further leg of an opened call. Ignored once the call is settled.
+    fn raise(&self, raised: CallRaised);
 
     /// Takes the settling of an opened call and its legs, which become rows in one transaction.
     /// `acknowledge` runs when no crash of the process can lose it any more, perhaps within this

@@ -4,7 +4,7 @@
 //! counted (store conformance, `amounts_beyond_a_row_are_unknown`).
 
 use policy::money::PicoUsd;
-use policy::ports::{CallOpened, CallSettled};
+use policy::ports::{CallOpened, CallSettled, Held};
 
 /// Whether every amount of the call fits a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +41,16 @@ pub(crate) fn fit(settled: &mut CallSettled) -> Fit {
 
 /// Makes an opening fit its row: a hold beyond it has no known price.
 pub(crate) fn fit_opening(opened: &mut CallOpened) -> Fit {
-    let held = opened.held.as_mut();
-    match held.filter(|held| held.usd.is_some_and(|usd| !fits(usd))) {
-        None => Fit::Whole,
-        Some(held) => {
-            held.usd = None;
-            Fit::Reduced
-        }
+    opened.held.as_mut().map_or(Fit::Whole, fit_held)
+}
+
+/// Makes a hold fit its row.
+pub(crate) fn fit_held(held: &mut Held) -> Fit {
+    if held.usd.is_none_or(fits) {
+        return Fit::Whole;
     }
+    held.usd = None;
+    Fit::Reduced
 }
 
 fn fits(amount: PicoUsd) -> bool {

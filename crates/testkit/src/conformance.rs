@@ -70,6 +70,7 @@ macro_rules! store_conformance {
                 crash::nothing_acknowledged_is_lost_to_a_crash
                 crash::recovery_closes_what_was_open
                 crash::what_a_crash_cuts_off_is_known
+                crash::what_later_legs_hold_outlives_a_crash
                 keys::a_key_is_assigned_as_a_whole
                 keys::a_replaced_secret_works_for_a_while
                 keys::changes_are_audited_in_order
@@ -118,6 +119,7 @@ pub fn opening(number: u64) -> CallOpened {
         endpoint: "/v1/messages".to_owned(),
         model: "small".to_owned(),
         provider: "acme".to_owned(),
+        target: Some("acme/small-1".to_owned()),
         input_estimate: Tokens(number),
         payers: Payers {
             team: Some("search".to_owned()),

@@ -204,6 +204,7 @@ mod tests {
             endpoint: "/v1/messages".to_owned(),
             model: "small".to_owned(),
             provider: "acme".to_owned(),
+            target: None,
             input_estimate: Tokens(0),
             payers: Payers {
                 team: Some("search".to_owned()),

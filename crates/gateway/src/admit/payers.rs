@@ -84,6 +84,7 @@ mod tests {
             endpoint: "/v1/messages".to_owned(),
             model: "m".to_owned(),
             provider: "p".to_owned(),
+            target: None,
             input_estimate: Tokens(1),
             payers: payers.clone(),
             held: None,

@@ -68,6 +68,7 @@ impl Opening {
             endpoint: call.path.clone(),
             model: asked.to_owned(),
             provider: plan.upstream.id.clone(),
+            target: Some(plan.name()),
             input_estimate: Tokens(body_bytes as u64 / BYTES_PER_TOKEN),
             payers: call.payers.clone(),
             held: None,

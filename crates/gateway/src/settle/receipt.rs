@@ -10,12 +10,13 @@ use policy::dispatch::fault::{Charge, Credential, Fault};
 use policy::dispatch::retry::Visible;
 use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::ports::{CallOpened, CallSettled, End, Leg};
+use policy::ports::{CallOpened, CallRaised, CallSettled, End, Leg};
 use policy::refusal::Refusal;
 use tokio::sync::oneshot;
 use wire::usage::{Tokens, Usage};
 
 use crate::Gateway;
+use crate::admit;
 use crate::admit::stops::Live;
 use crate::admit::told::told;
 use crate::dispatch::degrade::Degraded;
@@ -190,6 +191,14 @@ impl Receipt {
                 drop(ticket.map(|ticket| ticket.settle(None, End::Refused)));
                 return Err(refusal);
             }
+            let more = admit::held(need, now);
+            let held = self.row.held.map_or(more, |held| held.with(more));
+            self.row.held = Some(held);
+            self.gateway.ledger.raise(CallRaised {
+                call: self.row.call.clone(),
+                target: plan.name(),
+                held,
+            });
         }
         self.provider.clone_from(&plan.upstream.id);
         self.prices.clone_from(&plan.upstream.prices);

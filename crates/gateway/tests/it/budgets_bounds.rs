@@ -128,6 +128,11 @@ async fn reservation_covers_the_fallback_model() {
         let body = HAIKU.replace("claude-haiku-4-5", "safe");
         assert_eq!(call(&stage, &body).await.status, status, "{amount}");
         let row = stage.books.settled(1).await.remove(0);
+        // What a start after a crash would hold again: both attempts, at the second one's target.
+        let (held, target) = (row.opened.held.unwrap(), row.opened.target.unwrap());
+        let first = held.usd.unwrap() < "0.005".parse().unwrap();
+        assert_eq!(first, legs == 1, "{amount}: {held:?}");
+        assert_eq!(target == "anthropic/claude-opus-4-6", legs == 2, "{target}");
         let settled = row.settled.unwrap();
         assert_eq!(settled.legs.len(), legs, "{amount}");
         assert!(settled.cost.unwrap() <= amount.parse().unwrap());

@@ -336,8 +336,9 @@ async fn a_fallback_that_the_budget_does_not_bear_is_not_asked() {
             };
             let rich = world(PicoUsd(1_000_000_000_000_000)).await;
             let (_, call) = rich.call(delivery, "").await;
-            // Enough for the first target's worst case, and for nothing after it.
-            let world = world(call.opened.held.unwrap().usd.unwrap()).await;
+            // Enough for the first target's worst case, and a pico-dollar short of both.
+            let both = call.opened.held.unwrap().usd.unwrap();
+            let world = world(both - PicoUsd(1)).await;
             let (response, call) = world.call(delivery, "").await;
             let found = format!("{}: {}", told(dialect, delivery, &response), legs(&call));
             assert_eq!(found, "400: a context_exceeded");

@@ -21,7 +21,8 @@ use policy::key;
 use policy::moment::Moment;
 use policy::ports::read::StoredCall;
 use policy::ports::{
-    Acknowledge, CallId, CallOpened, CallSettled, KeyRecord, Ledger, LedgerHealth, Payers,
+    Acknowledge, CallId, CallOpened, CallRaised, CallSettled, KeyRecord, Ledger, LedgerHealth,
+    Payers,
 };
 use policy::prices::PriceBook;
 use testkit::client::{Response, exchange};
@@ -163,6 +164,16 @@ impl Ledger for Books {
         });
         drop(rows);
         self.written.send_modify(|written| written.opened += 1);
+    }
+
+    fn raise(&self, raised: CallRaised) {
+        let mut rows = lock(&self.rows);
+        let place = rows.places.get(&raised.call).copied();
+        let place = place.expect("a call is opened before it goes on");
+        let row = &mut rows.calls[place];
+        assert_eq!(row.settled, None, "raised after it was settled");
+        row.opened.held = Some(raised.held);
+        row.opened.target = Some(raised.target);
     }
 
     fn settle(&self, settled: CallSettled, acknowledge: Acknowledge) {

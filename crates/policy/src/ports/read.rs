@@ -48,6 +48,7 @@ pub fn opening_of(settled: &CallSettled) -> CallOpened {
         endpoint: unknown(),
         model: leg.map_or_else(unknown, |leg| leg.model.clone()),
         provider: leg.map_or_else(unknown, |leg| leg.provider.clone()),
+        target: leg.map(|leg| format!("{}/{}", leg.provider, leg.model)),
         input_estimate: leg.map(|leg| leg.usage.input()).unwrap_or_default(),
         payers: Payers::default(),
         held: None,

@@ -16,8 +16,8 @@ use policy::ports::read::{
     By, Calls, Filter, LedgerReader, Slice, Spending, StoredCall, Totals, opening_of, recovery_of,
 };
 use policy::ports::{
-    Acknowledge, AuditEntry, CallId, CallOpened, CallSettled, End, Fault, KeyRecord, Ledger,
-    LedgerHealth, Stop,
+    Acknowledge, AuditEntry, CallId, CallOpened, CallRaised, CallSettled, End, Fault, KeyRecord,
+    Ledger, LedgerHealth, Stop,
 };
 use wire::usage::Tokens;
 
@@ -137,6 +137,18 @@ impl Ledger for Memory {
         let (before, id) = (state.calls.len(), call.call.clone());
         state.place(|| call, &id);
         state.health.repeated += u64::from(state.calls.len() == before);
+    }
+
+    fn raise(&self, mut raised: CallRaised) {
+        let fit = range::fit_held(&mut raised.held);
+        let mut state = self.lock();
+        state.health.unrepresentable += u64::from(fit == Fit::Reduced);
+        let place = state.places.get(&raised.call).copied();
+        let call = place.and_then(|place| state.calls.get_mut(place));
+        if let Some(call) = call.filter(|call| call.settled.is_none()) {
+            call.opened.held = Some(raised.held);
+            call.opened.target = Some(raised.target);
+        }
     }
 
     fn settle(&self, mut settled: CallSettled, acknowledge: Acknowledge) {

@@ -15,7 +15,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use policy::ports::{CallOpened, CallSettled};
+use policy::ports::{CallOpened, CallRaised, CallSettled};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -43,6 +43,7 @@ pub(super) struct Position {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Note<'r> {
     Open(&'r CallOpened),
+    Raise(&'r CallRaised),
     Settle(&'r CallSettled),
 }
 
@@ -51,6 +52,7 @@ pub(super) enum Note<'r> {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Record {
     Open(Box<CallOpened>),
+    Raise(Box<CallRaised>),
     Settle(Box<CallSettled>),
 }
 
@@ -239,6 +241,7 @@ mod tests {
         let number = |(record, _): (Record, Position)| match record {
             Record::Settle(settled) => settled.at.0,
             Record::Open(opened) => opened.at.0,
+            Record::Raise(raised) => raised.held.until.0,
         };
         records.into_iter().map(number).collect()
     }

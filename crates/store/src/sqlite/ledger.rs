@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use policy::moment::Moment;
 use policy::ports::read::recovery_of;
-use policy::ports::{Acknowledge, CallId, CallOpened, CallSettled, LedgerHealth};
+use policy::ports::{Acknowledge, CallId, CallOpened, CallRaised, CallSettled, LedgerHealth};
 
 use super::instance::Instance;
 use super::journal::Journal;
@@ -122,6 +122,10 @@ impl SqliteLedger {
 impl policy::ports::Ledger for SqliteLedger {
     fn open(&self, call: CallOpened) {
         self.queue.open(call);
+    }
+
+    fn raise(&self, raised: CallRaised) {
+        self.queue.raise(raised);
     }
 
     fn settle(&self, settled: CallSettled, acknowledge: Acknowledge) {

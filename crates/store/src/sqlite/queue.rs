@@ -16,7 +16,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use policy::ports::{Acknowledge, CallOpened, CallSettled, LedgerHealth};
+use policy::ports::{Acknowledge, CallOpened, CallRaised, CallSettled, LedgerHealth};
 
 use super::journal::{self, Journal, Note, Position};
 use crate::range::{self, Fit};
@@ -49,6 +49,7 @@ pub(super) struct Entry {
 pub(super) enum Row {
     /// A call that has begun.
     Open(Box<CallOpened>),
+    Raise(Box<CallRaised>),
     /// A call that is over.
     Settle(Box<CallSettled>),
     /// Nothing; it tells when everything before it is committed.
@@ -117,6 +118,16 @@ impl Queue {
         let fit = range::fit_opening(&mut call);
         let frame = self.frame(&Note::Open(&call));
         let row = Row::Open(Box::new(call));
+        let mut state = self.lock();
+        state.health.unrepresentable += u64::from(fit == Fit::Reduced);
+        self.push(state, row, frame, None);
+    }
+
+    /// Takes what is held for a further leg.
+    pub(super) fn raise(&self, mut raised: CallRaised) {
+        let fit = range::fit_held(&mut raised.held);
+        let frame = self.frame(&Note::Raise(&raised));
+        let row = Row::Raise(Box::new(raised));
         let mut state = self.lock();
         state.health.unrepresentable += u64::from(fit == Fit::Reduced);
         self.push(state, row, frame, None);

@@ -9,7 +9,7 @@ use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::ports::read::{StoredCall, is_estimated};
 use policy::ports::{
-    CallId, CallOpened, CallSettled, End, Held, KeyRecord, Leg, Lever, Payers, Previous,
+    CallId, CallOpened, CallRaised, CallSettled, End, Held, KeyRecord, Leg, Lever, Payers, Previous,
 };
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
@@ -20,7 +20,7 @@ use wire::usage::{CacheWrites, Tokens, Usage};
 pub(super) const CALL_COLUMNS: &str = "c.id, c.call, c.opened_at_ms, c.key, c.session, c.task, \
      c.endpoint, c.model, c.provider, c.input_estimate, c.organisation, c.team, c.user, c.tags, \
      c.held_pico_usd, c.held_tokens, c.held_until_ms, c.settled_at_ms, c.ending, c.status, \
-     c.cost_pico_usd, c.untouched_pico_usd, c.prices, c.notes";
+     c.cost_pico_usd, c.untouched_pico_usd, c.prices, c.notes, c.target";
 
 /// What [`key`] reads, in its order.
 pub(super) const KEY_COLUMNS: &str = "id, name, hash, created_at_ms, expires_at_ms, \
@@ -35,8 +35,8 @@ pub(super) fn insert_opened(
         .prepare_cached(
             "INSERT INTO calls (call, opened_at_ms, key, session, task, endpoint, model, provider, \
              input_estimate, organisation, team, user, tags, held_pico_usd, held_tokens, \
-             held_until_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
-             ?15, ?16) ON CONFLICT (call) DO NOTHING",
+             held_until_ms, target) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
+             ?13, ?14, ?15, ?16, ?17) ON CONFLICT (call) DO NOTHING",
         )?
         .execute(params![
             call.call.0,
@@ -55,8 +55,26 @@ pub(super) fn insert_opened(
             call.held.and_then(|held| money(held.usd)),
             call.held.map(|held| whole(held.tokens.0)),
             call.held.map(|held| whole(held.until.0)),
+            call.target,
         ])?;
     Ok((added == 1).then(|| connection.last_insert_rowid()))
+}
+
+/// Replaces what is held for an open call, and where it is; does nothing to others.
+pub(super) fn raise_call(connection: &Connection, raised: &CallRaised) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE calls SET held_pico_usd = ?2, held_tokens = ?3, held_until_ms = ?4, \
+             target = ?5 WHERE call = ?1 AND settled_at_ms IS NULL",
+        )?
+        .execute(params![
+            raised.call.0,
+            money(raised.held.usd),
+            whole(raised.held.tokens.0),
+            whole(raised.held.until.0),
+            raised.target,
+        ])?;
+    Ok(())
 }
 
 /// Adds one attempt of an open call.
@@ -201,6 +219,7 @@ pub(super) fn opened(row: &Row<'_>) -> rusqlite::Result<CallOpened> {
         endpoint: row.get(6)?,
         model: row.get(7)?,
         provider: row.get(8)?,
+        target: row.get(24)?,
         input_estimate: tokens(row, 9)?,
         payers: payers(row, 10)?,
         held,

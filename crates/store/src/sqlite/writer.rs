@@ -94,6 +94,7 @@ pub(super) fn recover(connection: &mut Connection, path: &Path) -> Result<u64, S
         let entry = |(record, place)| Entry {
             row: match record {
                 Record::Open(opened) => Row::Open(opened),
+                Record::Raise(raised) => Row::Raise(raised),
                 Record::Settle(settled) => Row::Settle(settled),
             },
             place: Some(place),
@@ -122,6 +123,7 @@ fn write(connection: &mut Connection, batch: &[Entry]) -> rusqlite::Result<Writt
                 let added = rows::insert_opened(&transaction, call)?;
                 written.repeated += u64::from(added.is_none());
             }
+            Row::Raise(raised) => rows::raise_call(&transaction, raised)?,
             Row::Settle(settled) => match settle(&transaction, settled)? {
                 Outcome::Settled => written.settled += 1,
                 Outcome::Repeated => written.repeated += 1,

@@ -38,6 +38,7 @@ fn opened_by_1(number: u64) -> CallOpened {
     CallOpened {
         payers: Payers::default(),
         held: None,
+        target: None,
         ..opening(number)
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use policy::moment::Moment;
 use policy::ports::read::{Filter, StoredCall, recovery_of};
-use policy::ports::{CallId, CallSettled, End};
+use policy::ports::{CallId, CallOpened, CallRaised, CallSettled, End};
 use proptest::collection;
 use proptest::prelude::{Just, Strategy, prop_oneof};
 
@@ -184,6 +184,47 @@ pub fn what_a_crash_cuts_off_is_known(make: Make<'_>) {
             assert_eq!(found.iter().collect::<Vec<_>>(), expect, "at {at:?}");
         }
     });
+}
+
+/// What is held for a call's further legs is there after a crash in place of its first leg's hold,
+/// and changes nothing of a call that is settled.
+pub fn what_later_legs_hold_outlives_a_crash(make: Make<'_>) {
+    let raised = |number: u64, legs: u32| CallRaised {
+        call: opening(number).call,
+        target: format!("other/leg-{legs}"),
+        held: (0..legs).fold(opening(number).held.expect("held"), |held, _| {
+            held.with(opening(number + 1).held.expect("held"))
+        }),
+    };
+    let expect = |number: u64, legs: u32| CallOpened {
+        target: Some(raised(number, legs).target),
+        held: Some(raised(number, legs).held),
+        ..opening(number)
+    };
+    let shelf = make();
+    let store = shelf.start(START);
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    for number in 0..3 {
+        store.ledger().open(opening(number));
+    }
+    store.ledger().raise(raised(0, 1));
+    store.ledger().raise(raised(0, 2));
+    store.ledger().settle(settling(1), nobody());
+    store.ledger().raise(raised(1, 1));
+    store.ledger().raise(raised(2, 1));
+    let acknowledge = move || tell.send(()).unwrap_or_default();
+    store.ledger().settle(settling(2), Box::new(acknowledge));
+    // A call that nobody opened is not made up.
+    store.ledger().raise(raised(7, 1));
+    told.recv().expect("acknowledged");
+    store.crash();
+    assert_eq!(shelf.start(START.after(9)).recovered(), 1);
+    assert_eq!(stored(&*shelf, 0).opened, expect(0, 2));
+    assert_eq!(stored(&*shelf, 1).opened, opening(1));
+    assert_eq!(stored(&*shelf, 2).opened, expect(2, 1));
+    assert_eq!(all(&*shelf).len(), 3);
+    let cut_off = shelf.reader().cut_off(START.after(9)).expect("readable");
+    assert_eq!(cut_off, [expect(0, 2)]);
 }
 
 /// A start closes every call that was open, no other, and only once.
