@@ -8,7 +8,7 @@ use gateway::Gateway;
 use gateway::setup::Setup;
 use policy::moment::Moment;
 use policy::ports::Fault;
-use policy::ports::read::LedgerReader as _;
+use policy::ports::read::{LedgerReader as _, SpentBy};
 use store::sqlite::reader::SqliteReader;
 
 use crate::config::build::Place;
@@ -23,7 +23,10 @@ pub(crate) fn restore(gateway: &Gateway, place: &Place, now: Moment) -> anyhow::
     };
     let read = || {
         let reader = SqliteReader::open(path)?;
-        let (spent, cut_off) = (reader.spending(since)?, reader.cut_off(now)?);
+        let (spent, cut_off) = (
+            reader.spending(&SpentBy::since(since))?,
+            reader.cut_off(now)?,
+        );
         gateway.accounts.restore(&spent, &cut_off, now);
         anyhow::Ok(())
     };
@@ -34,12 +37,12 @@ pub(crate) fn restore(gateway: &Gateway, place: &Place, now: Moment) -> anyhow::
 /// cannot be read count from now on.
 pub(crate) fn adopt(gateway: &Gateway, setup: Setup, place: &Place) {
     let gaps = gateway.adopt(setup);
-    let (Place::File(path), Some(since)) = (place, gaps.since()) else {
+    let (Place::File(path), Some(missing)) = (place, gaps.missing()) else {
         return;
     };
     let spent = SqliteReader::open(path)
         .map_err(Fault::from)
-        .and_then(|reader| reader.spending(since));
+        .and_then(|reader| reader.spending(&missing));
     match spent {
         Ok(spent) => gateway.accounts.fill(&gaps, &spent, gateway.clock.now()),
         Err(error) => tracing::error!(%error, "changed limits count from now on"),

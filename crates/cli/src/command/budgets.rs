@@ -14,7 +14,7 @@ use policy::admit::limit::{Limit, Measure};
 use policy::admit::scope::Kind;
 use policy::moment::Moment;
 use policy::ports::Fault;
-use policy::ports::read::LedgerReader;
+use policy::ports::read::{LedgerReader, SpentBy};
 use serde_json::{Value, json};
 
 use super::now;
@@ -92,7 +92,7 @@ fn used(reader: &dyn LedgerReader, budgets: &Budgets, now: Moment) -> Result<Vec
     // Open calls before spent money: a call that settles in between shows twice rather than not.
     let mut holding = reader.under_way(now)?;
     holding.extend(reader.cut_off(now)?);
-    accounts.restore(&reader.spending(since)?, &holding, now);
+    accounts.restore(&reader.spending(&SpentBy::since(since))?, &holding, now);
     Ok(accounts.report(now))
 }
 

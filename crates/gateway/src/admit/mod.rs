@@ -8,6 +8,7 @@ pub mod seen;
 pub mod stops;
 pub mod told;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,8 +22,8 @@ use policy::admit::scope::Scope;
 use policy::admit::tally::{Notice, Spent};
 use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::ports::read::Spending;
-use policy::ports::{CallOpened, Held, Leg};
+use policy::ports::read::{Spending, SpentBy};
+use policy::ports::{CallId, CallOpened, Held, Leg};
 use policy::refusal::{Reason, Refusal};
 use wire::usage::Tokens;
 
@@ -44,21 +45,39 @@ const RESTORED_HOLD_MS: u64 = 600_000;
 /// Who holds and has spent what.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    book: Mutex<Book>,
+    kept: Mutex<Kept>,
     /// Whether there is any limit: without one, nothing is counted.
     limited: AtomicBool,
     seen: Mutex<Seen>,
     counters: BudgetCounters,
 }
 
+/// The book, and which call each of its holds belongs to.
+#[derive(Debug, Default)]
+struct Kept {
+    book: Book,
+    calls: HashMap<HoldId, CallId>,
+}
+
 /// Usage that limits begin to count with an edit, and that only the ledger knows.
 #[derive(Debug, Default)]
-pub struct Gaps(Vec<Gap>);
+pub struct Gaps {
+    counters: Vec<Gap>,
+    /// When the edit was made.
+    at: Moment,
+    /// The calls that were under way then: they are counted from then on.
+    under_way: Vec<CallId>,
+}
 
 impl Gaps {
-    /// The moment from which on calls are missing; none if nothing is.
-    pub fn since(&self) -> Option<Moment> {
-        self.0.iter().map(|gap| gap.window.start).min()
+    /// The calls that are missing: those that were over when the edit was made. None if nothing is.
+    pub fn missing(&self) -> Option<SpentBy> {
+        let since = self.counters.iter().map(|gap| gap.window.start).min()?;
+        Some(SpentBy {
+            since,
+            settled_by: Some(self.at),
+            except: self.under_way.clone(),
+        })
     }
 }
 
@@ -72,12 +91,13 @@ impl Accounts {
     }
 
     /// Takes the limits of a setup, which has checked them; usage stays. What limits count from now
-    /// on and nobody counted before is to be read from the ledger, from [`Gaps::since`] on, and given
-    /// to [`Accounts::fill`].
+    /// on and nobody counted before is to be read from the ledger ([`Gaps::missing`]) and given to
+    /// [`Accounts::fill`].
     pub fn set(&self, budgets: &Budgets, now: Moment) -> Gaps {
         let limits = budgets.limits.clone();
         let limited = !limits.is_empty();
-        let gaps = match self.lock().set_limits(limits, now) {
+        let mut kept = self.lock();
+        let gaps = match kept.book.set_limits(limits, now) {
             Ok(gaps) => gaps,
             Err(error) => {
                 tracing::error!(%error, "the limits contradict each other; those before stay");
@@ -85,23 +105,27 @@ impl Accounts {
             }
         };
         self.limited.store(limited, Ordering::Release);
-        Gaps(gaps)
+        Gaps {
+            under_way: kept.calls.values().cloned().collect(),
+            counters: gaps,
+            at: now,
+        }
     }
 
-    /// Takes in what an edit made to count. A call that is settled between the edit and the reading
-    /// of the ledger counts twice until its window ends, so read soon.
+    /// Takes in what an edit made to count.
     pub fn fill(&self, gaps: &Gaps, spent: &[Spending], now: Moment) {
         let payers = payers_of(spent);
-        let mut book = self.lock();
-        for gap in &gaps.0 {
-            book.fill(gap, past(spent, &payers), now);
+        let mut kept = self.lock();
+        for gap in &gaps.counters {
+            kept.book.fill(gap, past(spent, &payers), now);
         }
     }
 
     /// Takes in what the ledger knows: what was spent, and what may have been.
     pub fn restore(&self, spent: &[Spending], cut_off: &[CallOpened], now: Moment) {
         let payers = payers_of(spent);
-        let mut book = self.lock();
+        let mut kept = self.lock();
+        let book = &mut kept.book;
         book.restore(past(spent, &payers), now);
         for opened in cut_off {
             let Some(held) = opened.held else { continue };
@@ -162,14 +186,18 @@ impl Accounts {
             need,
             expires_at: now.after(HOLD_MS),
         };
-        let (hold, notices) = self.step(now, |book| book.reserve(now, &ask))?;
+        let (hold, notices) = self.step(now, |kept| {
+            let reserved = kept.book.reserve(now, &ask)?;
+            kept.calls.insert(reserved.0, opened.call.clone());
+            Ok::<_, Box<Spent>>(reserved)
+        })?;
         self.told(&notices);
         Ok((hold, notices))
     }
 
     /// What the limits of a call want done to it before it asks for its money.
     pub fn due(&self, opened: &CallOpened, now: Moment) -> Option<Due> {
-        degrade::due(self.lock().usage(&scopes(opened), now))
+        degrade::due(self.lock().book.usage(&scopes(opened), now))
     }
 
     /// Counts what limits told.
@@ -179,7 +207,8 @@ impl Accounts {
 
     /// Holds what a further leg may use.
     pub fn raise(&self, hold: HoldId, need: &Need, now: Moment) -> Result<(), Refusal> {
-        let raised = self.step(now, |book| book.raise(now, hold, need, now.after(HOLD_MS)));
+        let until = now.after(HOLD_MS);
+        let raised = self.step(now, |kept| kept.book.raise(now, hold, need, until));
         match raised {
             Ok(notices) => {
                 self.told(&notices);
@@ -201,14 +230,20 @@ impl Accounts {
         tokens: Tokens,
         now: Moment,
     ) -> Vec<Notice> {
-        let notices = self.step(now, |book| book.settle(now, hold, cost, tokens).1);
+        let notices = self.step(now, |kept| {
+            kept.calls.remove(&hold);
+            kept.book.settle(now, hold, cost, tokens).1
+        });
         self.told(&notices);
         notices
     }
 
     /// Lets go what was held for a call of which nothing was sent.
     pub fn release(&self, hold: HoldId, now: Moment) {
-        self.step(now, |book| book.release(now, hold));
+        self.step(now, |kept| {
+            kept.calls.remove(&hold);
+            kept.book.release(now, hold)
+        });
     }
 
     /// Lets go what has expired, and forgets what matters no more. Every call does the same; this is
@@ -221,28 +256,28 @@ impl Accounts {
 
     /// How far every limit is used.
     pub fn report(&self, now: Moment) -> Vec<Usage> {
-        self.lock().report(now)
+        self.lock().book.report(now)
     }
 
     /// What the limits of a call say of themselves, each that is half used or more.
     pub fn standing(&self, opened: &CallOpened, now: Moment) -> Vec<String> {
-        let usage = self.lock().usage(&scopes(opened), now);
+        let usage = self.lock().book.usage(&scopes(opened), now);
         usage.iter().filter_map(told::standing).collect()
     }
 
     /// Calls that hold something.
     pub fn open_holds(&self) -> usize {
-        self.lock().open_holds()
+        self.lock().book.open_holds()
     }
 
     /// One step of the book. What expired or is over by then goes first, a little each time.
-    fn step<R>(&self, now: Moment, decide: impl FnOnce(&mut Book) -> R) -> R {
-        let mut book = self.lock();
-        let before = book.counts();
-        book.expire(now);
-        let result = decide(&mut book);
-        let after = book.counts();
-        drop(book);
+    fn step<R>(&self, now: Moment, decide: impl FnOnce(&mut Kept) -> R) -> R {
+        let mut kept = self.lock();
+        let before = kept.book.counts();
+        kept.book.expire(now);
+        let result = decide(&mut kept);
+        let after = kept.book.counts();
+        drop(kept);
         if before != after {
             self.counters.alarmed(&before, &after);
         }
@@ -256,8 +291,8 @@ impl Accounts {
     }
 
     /// A panic elsewhere leaves the book between two steps, each of which is whole.
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -350,7 +350,7 @@ async fn soft_rush(seed: u64) -> (PicoUsd, usize) {
     let gaps = stage
         .gateway
         .adopt(budgeted(upstream.url(), limits(&amount.exact())));
-    assert_eq!(gaps.since(), None);
+    assert_eq!(gaps.missing(), None);
     let seen = Arc::new(Mutex::new(Seen::default()));
     let (looked, gateway) = (Arc::clone(&seen), Arc::downgrade(&stage.gateway));
     stage.books.look(move |opened| {

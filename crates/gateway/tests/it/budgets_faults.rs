@@ -12,7 +12,7 @@ use policy::admit::window::{Period, Window, Zone};
 use policy::dispatch::retry;
 use policy::money::PicoUsd;
 use policy::ports::Payers;
-use policy::ports::read::Spending;
+use policy::ports::read::{Spending, StoredCall};
 use testkit::client::{Client, Response, exchange};
 use testkit::http1::Piece;
 use testkit::upstream::{Step, Upstream};
@@ -354,6 +354,21 @@ fn limit_spent(gateway: &Gateway, stage: &Stage) -> Units {
         .spent
 }
 
+/// What the ledger says of two calls with the client's key.
+fn spending(cost: i128) -> Spending {
+    Spending {
+        key: CLIENT_ID.to_owned(),
+        session: None,
+        task: None,
+        model: "claude-haiku-4-5".to_owned(),
+        payers: Payers::default(),
+        at: TODAY,
+        cost: PicoUsd(cost),
+        tokens: Tokens(2_000),
+        calls: 2,
+    }
+}
+
 #[tokio::test]
 async fn editing_a_limit_keeps_its_usage() {
     let upstream = Upstream::scripted(answers(5)).await;
@@ -363,7 +378,7 @@ async fn editing_a_limit_keeps_its_usage() {
     let one = Units(1_000_000_000);
     assert_eq!(limit_spent(gateway, &stage), one);
     // More, less, none at all, and back: what was spent today stays spent today.
-    assert_eq!(gateway.adopt(in_berlin(&upstream, "0.005")).since(), None);
+    assert_eq!(gateway.adopt(in_berlin(&upstream, "0.005")).missing(), None);
     check_served(&call(&stage, HAIKU).await);
     gateway.adopt(in_berlin(&upstream, "0.001"));
     check_refused(&call(&stage, HAIKU).await);
@@ -376,23 +391,53 @@ async fn editing_a_limit_keeps_its_usage() {
     let limits = vec![limit(Kind::Key, quota, Mode::Hard)];
     let gaps = gateway.adopt(budgeted(upstream.url(), limits));
     assert_eq!(
-        gaps.since(),
+        gaps.missing().map(|it| it.since),
         Some(policy::moment::Moment(1_793_491_200_000))
     );
-    let spending = Spending {
-        key: CLIENT_ID.to_owned(),
-        session: None,
-        task: None,
-        model: "claude-haiku-4-5".to_owned(),
-        payers: Payers::default(),
-        at: TODAY,
-        cost: PicoUsd(2 * one.0),
-        tokens: Tokens(2_000),
-        calls: 2,
-    };
-    gateway.accounts.fill(&gaps, &[spending], TODAY);
+    gateway.accounts.fill(&gaps, &[spending(2 * one.0)], TODAY);
     assert_eq!(limit_spent(gateway, &stage), Units(2 * one.0));
     check_refused(&call(&stage, HAIKU).await);
+}
+
+#[tokio::test]
+async fn a_call_that_an_edit_finds_under_way_counts_once() {
+    let gated: Vec<Step> = std::iter::once(Step::Gate)
+        .chain(Step::json(200, ANSWER))
+        .collect();
+    let upstream = Upstream::scripted([answers(1), vec![gated], answers(1)].concat()).await;
+    let stage = staged(in_berlin(&upstream, "1")).await;
+    // Before the edit, across it, and after it, until the ledger is read.
+    check_served(&call(&stage, HAIKU).await);
+    let mut across = Client::connect(&stage.url).await;
+    across
+        .ask("POST", MESSAGES.path, MESSAGES.headers, HAIKU.as_bytes())
+        .await;
+    upstream.request(1).await;
+    stage.clock.turn(1);
+    let monthly = Window::new(Period::Month, Zone::UTC);
+    let quota = Quota::Usd("1".parse().unwrap(), monthly);
+    let limits = vec![limit(Kind::Key, quota, Mode::Hard)];
+    let gaps = stage.gateway.adopt(budgeted(upstream.url(), limits));
+    stage.clock.turn(1);
+    upstream.open_gate();
+    check_served(&across.response().await.unwrap());
+    check_served(&call(&stage, HAIKU).await);
+    let missing = gaps.missing().unwrap();
+    let mut spent = Vec::new();
+    for StoredCall { opened, settled } in stage.books.settled(3).await {
+        let settled = settled.unwrap();
+        if missing.admits(&opened, &settled) {
+            spent.push(Spending {
+                at: opened.at,
+                cost: settled.cost.unwrap(),
+                calls: 1,
+                ..spending(0)
+            });
+        }
+    }
+    let now = stage.clock.reading();
+    stage.gateway.accounts.fill(&gaps, &spent, now);
+    assert_eq!(limit_spent(&stage.gateway, &stage), Units(3_000_000_000));
 }
 
 #[tokio::test]

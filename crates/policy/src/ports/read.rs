@@ -288,16 +288,43 @@ pub trait LedgerReader: Send + Sync {
     /// Every call that the filter admits, running ones included, in constant memory.
     fn calls(&self, filter: &Filter) -> Calls<'_>;
 
-    /// What the calls received since then used, summed by payers and minute: what budgets are
-    /// restored from. A cost that is unknown counts as what was held; running and recovered calls
-    /// are left out.
-    fn spending(&self, since: Moment) -> Result<Vec<Spending>, Fault>;
+    /// What calls used, summed by payers and minute: what budgets are restored from. A cost that is
+    /// unknown counts as what was held; running and recovered calls are left out.
+    fn spending(&self, of: &SpentBy) -> Result<Vec<Spending>, Fault>;
 
     /// The recovered calls whose hold lasts beyond `now`: what became of them nobody knows.
     fn cut_off(&self, now: Moment) -> Result<Vec<CallOpened>, Fault>;
 
     /// The calls that are not settled and whose hold lasts beyond `now`.
     fn under_way(&self, now: Moment) -> Result<Vec<CallOpened>, Fault>;
+}
+
+/// Calls whose spending is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpentBy {
+    /// Received at or after this moment.
+    pub since: Moment,
+    /// Settled at or before this moment, if there is one.
+    pub settled_by: Option<Moment>,
+    /// None of these.
+    pub except: Vec<CallId>,
+}
+
+impl SpentBy {
+    /// Every call that was received at or after a moment.
+    pub fn since(since: Moment) -> Self {
+        Self {
+            since,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a settled call belongs to it.
+    pub fn admits(&self, opened: &CallOpened, settled: &CallSettled) -> bool {
+        opened.at >= self.since
+            && self.settled_by.is_none_or(|by| settled.at <= by)
+            && !self.except.contains(&opened.call)
+    }
 }
 
 /// What some calls with the same payers, received within the same minute, used.

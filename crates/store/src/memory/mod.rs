@@ -13,7 +13,8 @@ use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::ports::outcomes::Outcome;
 use policy::ports::read::{
-    By, Calls, Filter, LedgerReader, Slice, Spending, StoredCall, Totals, opening_of, recovery_of,
+    By, Calls, Filter, LedgerReader, Slice, Spending, SpentBy, StoredCall, Totals, opening_of,
+    recovery_of,
 };
 use policy::ports::{
     Acknowledge, AuditEntry, CallId, CallOpened, CallRaised, CallSettled, End, Fault, KeyRecord,
@@ -236,12 +237,12 @@ impl LedgerReader for Memory {
         }))
     }
 
-    fn spending(&self, since: Moment) -> Result<Vec<Spending>, Fault> {
+    fn spending(&self, of: &SpentBy) -> Result<Vec<Spending>, Fault> {
         let state = self.lock();
         let mut parts = HashMap::new();
         for StoredCall { opened, settled } in &state.calls {
             let settled = settled.as_ref().filter(|it| it.end != End::Recovered);
-            if let Some(settled) = settled.filter(|_| opened.at >= since) {
+            if let Some(settled) = settled.filter(|settled| of.admits(opened, settled)) {
                 let call = (&opened.key, &opened.session, &opened.task, &opened.model);
                 let part = (call, &opened.payers, opened.at.0 / MINUTE_MS);
                 let part = parts.entry(part).or_insert_with(|| nothing_of(opened));

@@ -8,7 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use policy::moment::Moment;
-use policy::ports::read::{By, Calls, Filter, LedgerReader, Slice, Spending, StoredCall, Totals};
+use policy::ports::read::{
+    By, Calls, Filter, LedgerReader, Slice, Spending, SpentBy, StoredCall, Totals,
+};
 use policy::ports::{CallId, CallOpened, Fault};
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
@@ -160,8 +162,8 @@ impl LedgerReader for SqliteReader {
         }))
     }
 
-    fn spending(&self, since: Moment) -> Result<Vec<Spending>, Fault> {
-        spending::spending(&self.connection(), since).map_err(self.fault("add up what was spent"))
+    fn spending(&self, of: &SpentBy) -> Result<Vec<Spending>, Fault> {
+        spending::spending(&self.connection(), of).map_err(self.fault("add up what was spent"))
     }
 
     fn cut_off(&self, now: Moment) -> Result<Vec<CallOpened>, Fault> {

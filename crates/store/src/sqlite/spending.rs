@@ -8,8 +8,8 @@
 use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::ports::CallOpened;
-use policy::ports::read::Spending;
-use rusqlite::{Connection, Row};
+use policy::ports::read::{Spending, SpentBy};
+use rusqlite::{Connection, Row, params};
 use wire::usage::Tokens;
 
 use super::rows::{self, CALL_COLUMNS, whole};
@@ -28,11 +28,14 @@ const TOKEN_COLUMNS: [&str; 8] = [
     "l.output",
 ];
 
-/// What settled calls that were received since then used, by payers and minute.
-pub(super) fn spending(connection: &Connection, since: Moment) -> rusqlite::Result<Vec<Spending>> {
+/// What settled calls used, by payers and minute.
+pub(super) fn spending(connection: &Connection, of: &SpentBy) -> rusqlite::Result<Vec<Spending>> {
+    let except: Vec<String> = of.except.iter().map(|call| call.0.clone()).collect();
+    let settled_by = of.settled_by.map_or(i64::MAX, |by| whole(by.0));
+    let except = rows::list(&except).unwrap_or_else(|| "[]".to_owned());
     connection
         .prepare_cached(&spending_query())?
-        .query_map([whole(since.0)], read)?
+        .query_map(params![whole(of.since.0), settled_by, except], read)?
         .collect()
 }
 
@@ -47,7 +50,8 @@ fn spending_query() -> String {
         "SELECT c.key, c.session, c.task, c.model, c.organisation, c.team, c.user, c.tags, \
          min(c.opened_at_ms), count({calls}), {cost}, {tokens} \
          FROM calls c LEFT JOIN legs l ON l.call_id = c.id \
-         WHERE c.opened_at_ms >= ?1 AND c.settled_at_ms IS NOT NULL AND c.ending <> 'recovered' \
+         WHERE c.opened_at_ms >= ?1 AND c.settled_at_ms <= ?2 AND c.ending <> 'recovered' \
+         AND c.call NOT IN (SELECT value FROM json_each(?3)) \
          GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, c.opened_at_ms / {MINUTE_MS}"
     )
 }
@@ -106,6 +110,8 @@ fn under_way_query() -> String {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::params_from_iter;
+
     use super::super::schema;
     use super::*;
 
@@ -116,8 +122,9 @@ mod tests {
         let mut statement = connection
             .prepare(&format!("EXPLAIN QUERY PLAN {query}"))
             .expect("planned");
+        let values = vec![0; statement.parameter_count()];
         let steps = statement
-            .query_map([0], |row| row.get::<_, String>(3))
+            .query_map(params_from_iter(values), |row| row.get::<_, String>(3))
             .expect("read");
         let steps = steps.map(|step| step.expect("text"));
         steps

@@ -5,7 +5,7 @@
 
 use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::ports::read::Filter;
+use policy::ports::read::{Filter, SpentBy};
 use policy::ports::{AuditEntry, CallOpened, CallSettled, End, KeyRecord, Payers};
 use rusqlite::Connection;
 use testkit::conformance::{Shelf, opening, settling};
@@ -69,7 +69,7 @@ fn a_ledger_of_schema_1_is_taken_over() {
         Some(End::Recovered)
     );
 
-    let spent = reader.spending(Moment(0)).expect("summed");
+    let spent = reader.spending(&SpentBy::default()).expect("summed");
     let spent: Vec<_> = spent.iter().map(|part| (part.cost, part.calls)).collect();
     assert_eq!(spent, [(PicoUsd(2_400_000), 1)]);
     assert_eq!(reader.cut_off(Moment(0)).expect("readable"), []);

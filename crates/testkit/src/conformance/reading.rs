@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::ports::read::{By, Filter, LedgerReader, Spending, StoredCall, Totals};
-use policy::ports::{CallId, CallOpened, End};
+use policy::ports::read::{By, Filter, LedgerReader, Spending, SpentBy, StoredCall, Totals};
+use policy::ports::{CallId, CallOpened, CallSettled, End};
 use proptest::collection;
 
 use super::draw::{any_call, any_filter, numbered};
@@ -98,12 +98,27 @@ pub fn spending_is_exact(make: Make<'_>) {
         write(&*store, &calls);
         store.ledger().open(opening(99));
         store.flush();
-        for since in [0, since, since / MINUTE_MS * MINUTE_MS].map(Moment) {
+        let since = [0, since, since / MINUTE_MS * MINUTE_MS].map(Moment);
+        let mut spans = since.map(SpentBy::since).to_vec();
+        let settled: Vec<&CallSettled> =
+            calls.iter().filter_map(|it| it.settled.as_ref()).collect();
+        spans.extend(settled.get(settled.len() / 2).map(|middle| {
+            SpentBy {
+                settled_by: Some(middle.at),
+                except: settled
+                    .iter()
+                    .step_by(3)
+                    .map(|it| it.call.clone())
+                    .collect(),
+                ..SpentBy::default()
+            }
+        }));
+        for span in spans {
             let mut expect = Vec::new();
             for call in &calls {
-                spend(&mut expect, call, since);
+                spend(&mut expect, call, &span);
             }
-            for part in shelf.reader().spending(since).expect("summed") {
+            for part in shelf.reader().spending(&span).expect("summed") {
                 let place = expect.iter().position(|it| *it == part);
                 let place = place.unwrap_or_else(|| unreachable!("{part:?} in {expect:?}"));
                 expect.swap_remove(place);
@@ -155,9 +170,9 @@ fn meeting(mut calls: Vec<StoredCall>) -> Vec<StoredCall> {
 }
 
 /// Adds a call to its part of the sums.
-fn spend(sums: &mut Vec<Spending>, call: &StoredCall, since: Moment) {
+fn spend(sums: &mut Vec<Spending>, call: &StoredCall, span: &SpentBy) {
     let (opened, settled) = (&call.opened, call.settled.as_ref().expect("settled"));
-    if opened.at < since || settled.end == End::Recovered {
+    if !span.admits(opened, settled) || settled.end == End::Recovered {
         return;
     }
     let held = opened.held.and_then(|held| held.usd);
