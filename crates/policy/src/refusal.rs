@@ -32,6 +32,8 @@ pub enum Reason {
     Stopped,
     /// The upstream could not be reached or did not answer in time.
     UpstreamUnreachable,
+    /// The upstream could not be reached or did not answer in time, and was tried again already.
+    UpstreamGivenUp,
     /// The ledger cannot write fast enough to take another call.
     LedgerBehind,
     /// The gateway is stopping.

@@ -19,7 +19,7 @@ use policy::dispatch::lineup::Need;
 use policy::dispatch::patience::Pace;
 use policy::dispatch::read::read_status;
 use policy::dispatch::retry::Visible;
-use policy::dispatch::walk::Ending;
+use policy::dispatch::walk::{Again, Ending};
 use policy::moment::Moment;
 use policy::ports::End;
 use policy::refusal::{Reason, Refusal};
@@ -38,6 +38,7 @@ use crate::dispatch::shape::{self, Shaped};
 use crate::dispatch::start::{Closed, Started, nobody, start};
 use crate::dispatch::turn::{Follows, Turn};
 use crate::life::Service;
+use crate::relay::refuse::SHOULD_RETRY;
 use crate::relay::reply::ReplyBody;
 use crate::relay::stream::{Reading, reported};
 use crate::relay::whole::{self, Meter, TARGET_HEADER, Unread};
@@ -472,7 +473,10 @@ async fn give_up(
             told: Told::Answer(head, bytes),
             plan,
         }) => match ours_to_mend(fault, plan) {
-            None => return Ok(passed_on(&head, bytes, plan, receipt).await),
+            None => {
+                let again = ending.map_or(Again::Sensible, |ending| ending.client);
+                return Ok(passed_on(&head, bytes, plan, receipt, again).await);
+            }
             Some(refusal) => refusal,
         },
         Some(Word {
@@ -482,6 +486,10 @@ async fn give_up(
         None => Refusal::new(Reason::Internal, "the call was given up"),
     };
     refusal.retry_after_s = refusal.retry_after_s.or(retry_after_s);
+    let is_given_up = ending.is_some_and(|ending| ending.client == Again::Pointless);
+    if is_given_up && refusal.reason == Reason::UpstreamUnreachable {
+        refusal.reason = Reason::UpstreamGivenUp;
+    }
     receipt.settle(Outcome {
         end: End::UpstreamBroke,
         status: 502,
@@ -496,12 +504,17 @@ async fn passed_on(
     bytes: Bytes,
     plan: &Plan,
     receipt: Receipt,
+    again: Again,
 ) -> Response<ReplyBody> {
     let mut response = whole::whole(head, bytes, Meter::Free, receipt).await;
     let headers = response.headers_mut();
     let target = format!("{}/{}", plan.upstream.id, plan.model);
     if let Ok(target) = HeaderValue::from_str(&target) {
         headers.insert(TARGET_HEADER, target);
+    }
+    // What the upstream says of it stands.
+    if again == Again::Pointless && !headers.contains_key(SHOULD_RETRY) {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     response
 }

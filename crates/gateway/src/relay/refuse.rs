@@ -3,7 +3,7 @@
 //! **Invariant**: every reason has one status and one kind (the exhaustive `match` below).
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use policy::refusal::{Reason, Refusal};
 use wire::dialect::Dialect;
 use wire::problem::{Problem, ProblemKind};
@@ -11,6 +11,9 @@ use wire::problem::{Problem, ProblemKind};
 use crate::receive::Turned;
 use crate::relay::reply::ReplyBody;
 use crate::relay::whole::CALL_HEADER;
+
+/// What the official libraries of both dialects obey before they look at a status.
+pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// The reply that turns a call away.
 pub fn refuse(turned: &Turned) -> Response<ReplyBody> {
@@ -29,7 +32,7 @@ pub fn refuse(turned: &Turned) -> Response<ReplyBody> {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if final_word == Retry::Pointless {
-        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     response
 }
@@ -61,6 +64,7 @@ fn status(reason: Reason) -> (StatusCode, Retry) {
         Reason::RateLimited => (StatusCode::TOO_MANY_REQUESTS, Retry::Sensible),
         Reason::BudgetSpent => (StatusCode::TOO_MANY_REQUESTS, Retry::Pointless),
         Reason::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, Retry::Sensible),
+        Reason::UpstreamGivenUp => (StatusCode::BAD_GATEWAY, Retry::Pointless),
         Reason::LedgerBehind | Reason::ShuttingDown => {
             (StatusCode::SERVICE_UNAVAILABLE, Retry::Sensible)
         }
@@ -82,7 +86,9 @@ fn problem(refusal: &Refusal) -> Problem {
         Reason::RateLimited => (ProblemKind::RateLimited, "rate_limit_exceeded"),
         Reason::BudgetSpent => (ProblemKind::RateLimited, "budget_exceeded"),
         Reason::Stopped => (ProblemKind::PermissionDenied, "stopped"),
-        Reason::UpstreamUnreachable => (ProblemKind::Upstream, "upstream_unreachable"),
+        Reason::UpstreamUnreachable | Reason::UpstreamGivenUp => {
+            (ProblemKind::Upstream, "upstream_unreachable")
+        }
         Reason::LedgerBehind => (ProblemKind::Overloaded, "ledger_behind"),
         Reason::ShuttingDown => (ProblemKind::Overloaded, "shutting_down"),
         Reason::Internal => (ProblemKind::Internal, "internal_error"),

@@ -372,6 +372,68 @@ async fn an_overflow_goes_to_a_larger_window() {
 }
 
 #[tokio::test]
+async fn retries_of_clients_do_not_multiply_ours() {
+    type Row = (&'static str, Story, u32, usize, Option<&'static str>);
+    let rows: [Row; 7] = [
+        (
+            "persistent",
+            |_, _| Does::Status(503, OVERLOADED, None),
+            2,
+            3,
+            Some("false"),
+        ),
+        ("reset", |_, _| Does::Resets, 2, 3, Some("false")),
+        (
+            "tried once",
+            |_, _| Does::Status(503, OVERLOADED, None),
+            0,
+            1,
+            None,
+        ),
+        (
+            "patience",
+            |_, _| Does::Status(429, OVERLOADED, Some(("retry-after", "60"))),
+            2,
+            1,
+            None,
+        ),
+        (
+            "upstream says yes",
+            |_, _| Does::Status(503, OVERLOADED, Some(("x-should-retry", "true"))),
+            2,
+            3,
+            Some("true"),
+        ),
+        (
+            "upstream says no",
+            |_, _| Does::Status(503, OVERLOADED, Some(("x-should-retry", "false"))),
+            0,
+            1,
+            Some("false"),
+        ),
+        (
+            "client's",
+            |_, _| Does::Status(400, PREFILL, None),
+            2,
+            1,
+            None,
+        ),
+    ];
+    for dialect in Dialect::ALL {
+        for (row, story, retries, legs, expect) in rows {
+            let equal = models(dialect)[1];
+            let change = |setup: &mut Setup| setup.retry.retries = retries;
+            let world = World::new(dialect, Delivery::Whole, story, 1, equal, change).await;
+            let (response, call) = world.call(Delivery::Whole, "").await;
+            assert_eq!(response.header("x-should-retry"), expect, "{row}");
+            let sent = call.settled.unwrap().legs.len();
+            assert_eq!(sent, legs, "{row}");
+            world.assert_at_rest();
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_prefill_is_never_forced_and_never_hides_what_was_wrong() {
     let story: Story = |target, _| match target {
         0 => Does::Status(503, OVERLOADED, None),

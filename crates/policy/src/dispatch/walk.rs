@@ -68,6 +68,18 @@ pub struct Ending {
     pub fault: Fault,
     /// When it may try again, in whole seconds, where that is known.
     pub retry_after_s: Option<u64>,
+    /// Whether the client's library should try by itself.
+    pub client: Again,
+}
+
+/// Whether a client's library should send a call again by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// It may help: nothing was tried again here, or the upstream asks for more patience than was
+    /// had.
+    Sensible,
+    /// It was tried again here: each further try would be multiplied by as many.
+    Pointless,
 }
 
 /// One call on its way.
@@ -341,10 +353,18 @@ impl Walk {
             Blame::Client => None,
             Blame::Upstream | Blame::Gateway => told.or_else(|| self.opens_in_ms(site, now)),
         };
+        let is_clients = fault.blame(Credential::Ours) == Blame::Client;
+        let asks_for_more = told.is_some_and(|ms| ms > self.policy.wait_ms_max);
+        let client = if self.legs < 2 || is_clients || asks_for_more {
+            Again::Sensible
+        } else {
+            Again::Pointless
+        };
         Step::GiveUp(Ending {
             why,
             fault,
             retry_after_s: retry_after_ms.map(whole_seconds),
+            client,
         })
     }
 
