@@ -42,6 +42,12 @@ struct FaultLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CascadeLabels {
+    outcome: &'static str,
+    why: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
     limit: String,
     measure: &'static str,
@@ -134,6 +140,7 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     refusals: Family<RefusalLabels, Counter>,
     failed_legs: Family<FaultLabels, Counter>,
+    cascades: Family<CascadeLabels, Counter>,
     unpriced: Family<ProviderLabels, Counter>,
     cost: Family<ProviderLabels, Counter<f64, AtomicU64>>,
     saved: Family<ProviderLabels, Gauge<f64, AtomicU64>>,
@@ -147,6 +154,7 @@ impl Default for Metrics {
         let calls = Family::default();
         let refusals = Family::default();
         let failed_legs = Family::default();
+        let cascades = Family::default();
         let unpriced = Family::default();
         let cost = Family::default();
         let saved = Family::default();
@@ -157,6 +165,11 @@ impl Default for Metrics {
             "failed_legs",
             "Attempts at a provider that failed",
             failed_legs.clone(),
+        );
+        registry.register(
+            "cascades",
+            "Answers of cascades' cheap targets: accepted, escalated or failed, and why",
+            cascades.clone(),
         );
         registry.register(
             "unpriced_calls",
@@ -176,6 +189,7 @@ impl Default for Metrics {
             calls,
             refusals,
             failed_legs,
+            cascades,
             unpriced,
             cost,
             saved,
@@ -224,6 +238,12 @@ impl Metrics {
             fault: fault.name(),
         };
         self.failed_legs.get_or_create(&labels).inc();
+    }
+
+    /// A cascade's cheap target was asked.
+    pub fn cascaded(&self, outcome: &'static str, why: &'static str) {
+        let labels = CascadeLabels { outcome, why };
+        self.cascades.get_or_create(&labels).inc();
     }
 
     /// A call was turned away.

@@ -3,6 +3,8 @@
 //! **Invariant**: a `Setup` has at least one upstream, and every alias names one of them
 //! (test `a_setup_refuses_what_it_cannot_serve`).
 
+pub mod cascade;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use wire::dialect::Dialect;
 use wire::provider::{Auth, CacheKey};
 
 use crate::admin::token::AdminToken;
+use crate::setup::cascade::Cascade;
 
 /// 32 MiB: Anthropic's own limit for `/v1/messages`; OpenAI's chat bodies stay below it.
 pub const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -181,6 +184,8 @@ pub struct Rule {
     pub first_token_ms_max: Option<u64>,
     /// The route lever.
     pub mode: LeverMode,
+    /// A cheaper target that is asked before the call's own.
+    pub cascade: Option<Arc<Cascade>>,
     /// The think lever.
     pub think: Think,
 }
@@ -372,7 +377,8 @@ impl Setup {
             provider: provider.to_owned(),
             configured: self.configured(),
         };
-        let mut targets = rule.as_good.iter().chain(&rule.cheaper);
+        let cheap = rule.cascade.as_ref().map(|cascade| &cascade.target);
+        let mut targets = rule.as_good.iter().chain(&rule.cheaper).chain(cheap);
         if let Some(target) = targets.find(|it| self.upstream(&it.provider).is_none()) {
             return Err(unknown(&target.provider));
         }

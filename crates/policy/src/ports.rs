@@ -27,17 +27,20 @@ pub enum Lever {
     Cache,
     /// Another target than the client's: a route's own, or a cheaper one.
     Route,
+    /// A cheaper target that is asked first.
+    Cascade,
 }
 
 impl Lever {
     /// Every lever, in the order in which reports show them.
-    pub const ALL: [Self; 2] = [Self::Cache, Self::Route];
+    pub const ALL: [Self; 3] = [Self::Cache, Self::Route, Self::Cascade];
 
     /// The name in configuration, reports and rows.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cache => "cache",
             Self::Route => "route",
+            Self::Cascade => "cascade",
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod budgets;
 pub(crate) mod build;
+mod cascades;
 pub(crate) mod fault;
 pub(crate) mod providers;
 pub(crate) mod raw;

@@ -13,6 +13,7 @@ use wire::dialect::Dialect;
 use wire::usage::Tokens;
 
 use super::build::{Build, observing};
+use super::cascades::cascade;
 use super::fault::ConfigError;
 use super::raw::route::{RawHaving, RawRule};
 use super::raw::{RawDialect, RawLeverMode};
@@ -69,9 +70,9 @@ pub(super) fn remarks(setup: &Setup) -> Vec<String> {
 
 /// One table, and what is needed to say what is wrong with it.
 #[derive(Clone, Copy)]
-struct Entry<'a> {
-    build: &'a Build<'a>,
-    raw: &'a RawRule,
+pub(super) struct Entry<'a> {
+    pub(super) build: &'a Build<'a>,
+    pub(super) raw: &'a RawRule,
 }
 
 impl Entry<'_> {
@@ -88,6 +89,7 @@ impl Entry<'_> {
             explore: self.share("explore", raw.explore, 0.0, 0.0..=EXPLORE_CEILING)?,
             first_token_ms_max: raw.first_token_ms_max,
             mode: self.lever("lever", raw.lever)?,
+            cascade: cascade(self)?,
             think: Think {
                 mode: self.lever("think", raw.think.or(self.build.raw.levers.think))?,
                 with_tools: raw.think_with_tools,
@@ -96,12 +98,16 @@ impl Entry<'_> {
     }
 
     /// A lever of the route; everything is off where the file says `passthrough`.
-    fn lever(self, field: &str, raw: Option<RawLeverMode>) -> Result<LeverMode, ConfigError> {
+    pub(super) fn lever(
+        self,
+        field: &str,
+        raw: Option<RawLeverMode>,
+    ) -> Result<LeverMode, ConfigError> {
         let key = format!("routes.{}.{field}", self.raw.id);
         observing(self.build, &key, raw)
     }
 
-    fn fault(self, field: &str, problem: impl Into<String>) -> ConfigError {
+    pub(super) fn fault(self, field: &str, problem: impl Into<String>) -> ConfigError {
         let key = format!("routes.{}.{field}", self.raw.id);
         self.build.fault(key, problem.into())
     }

@@ -28,9 +28,10 @@ use wire::splice::Splice;
 use wire::usage::Tokens;
 
 use crate::admit::told::told;
+use crate::dispatch::cascade::{self, Asked};
 use crate::dispatch::legs::{self, Job, needed};
 use crate::dispatch::shape::{Shaped, named_session};
-use crate::dispatch::start::{Closed, start};
+use crate::dispatch::start::{Closed, resume, start};
 use crate::life::Service;
 use crate::relay::reply::ReplyBody;
 use crate::route::place::Placed;
@@ -181,6 +182,14 @@ pub async fn serve(
         let moves = moves(service, job, placed, &due.usage.limit.id, &notice);
         if let Some(reply) = first_with_room(service, job, moves, &shape).await {
             return reply;
+        }
+    }
+    match cascade::ask(service, job, &shape).await {
+        Asked::Nobody => {}
+        Asked::Answered(reply) => return Ok(reply),
+        Asked::InVain(receipt) => {
+            let started = resume(service, job, &shape, *receipt)?;
+            return legs::run(service, job, started, &shape).await;
         }
     }
     let spent = match start(service, job, &shape) {

@@ -77,16 +77,16 @@ pub struct Job<'a> {
 }
 
 /// An answer that has begun.
-enum Answer {
+pub(super) enum Answer {
     Whole(Parts, Bytes),
     Flowing(Parts, Beginning, Incoming, Reading),
 }
 
 /// A leg that brought none.
-struct Failed {
-    fault: Fault,
-    end: End,
-    so_far: Option<Reported>,
+pub(super) struct Failed {
+    pub(super) fault: Fault,
+    pub(super) end: End,
+    pub(super) so_far: Option<Reported>,
     told: Told,
 }
 
@@ -98,7 +98,7 @@ struct Word<'p> {
 }
 
 /// The words themselves: an answer of the upstream's, or ours where there is none.
-enum Told {
+pub(super) enum Told {
     Answer(Parts, Bytes),
     Refusal(Refusal),
 }
@@ -122,11 +122,7 @@ pub async fn run(
     started: Started,
     shape: impl Fn(&Plan) -> Shaped,
 ) -> Result<Response<ReplyBody>, Refusal> {
-    let Service {
-        gateway,
-        setup,
-        call,
-    } = *service;
+    let Service { setup, call, .. } = *service;
     let Started {
         first,
         at,
@@ -165,10 +161,7 @@ pub async fn run(
         wait_until(service, at).await;
         plan = job.route.plans.get(next).ok_or_else(nobody)?;
         shaped = shape(plan);
-        let need = gateway
-            .accounts
-            .is_limited()
-            .then(|| needed(service, plan, &job.bound, gateway.clock.now()));
+        let need = further(service, plan, &job.bound);
         if let Err(refusal) = receipt.next_leg(plan, &mut shaped, need.as_ref()) {
             tracing::info!(call = call.id.0, why = refusal.message, "no further leg");
             return give_up(None, word, receipt).await;
@@ -176,8 +169,15 @@ pub async fn run(
     }
 }
 
+/// What a further leg may use, where anything is limited.
+pub(super) fn further(service: &Service<'_>, plan: &Plan, bound: &Bound) -> Option<Budgeted> {
+    let Service { gateway, .. } = *service;
+    let is_limited = gateway.accounts.is_limited();
+    is_limited.then(|| needed(service, plan, bound, gateway.clock.now()))
+}
+
 /// Holds the first leg's worst case and opens the account of the call.
-pub fn open(
+pub(super) fn open(
     service: &Service<'_>,
     job: &Job<'_>,
     plan: &Plan,
@@ -235,7 +235,7 @@ async fn wait_until(service: &Service<'_>, at: Moment) {
 }
 
 /// Sends one leg and looks at the beginning of its answer.
-async fn leg(
+pub(super) async fn leg(
     service: &Service<'_>,
     job: &Job<'_>,
     plan: &Plan,
@@ -303,9 +303,27 @@ async fn leg(
 
 /// A stream whose beginning is being looked at. If the client leaves meanwhile, what the stream has
 /// said of its usage goes to the receipt.
-struct Looking<'r> {
+pub(super) struct Looking<'r> {
     reading: Option<Reading>,
     receipt: &'r mut Receipt,
+}
+
+impl<'r> Looking<'r> {
+    pub(super) fn at(reading: Reading, receipt: &'r mut Receipt) -> Self {
+        Self {
+            reading: Some(reading),
+            receipt,
+        }
+    }
+
+    pub(super) fn reading(&mut self) -> Option<&mut Reading> {
+        self.reading.as_mut()
+    }
+
+    /// What was read, once nobody looks any more.
+    pub(super) fn seen(&mut self) -> Reading {
+        self.reading.take().unwrap_or(Reading::Opaque)
+    }
 }
 
 impl Drop for Looking<'_> {
@@ -323,17 +341,14 @@ async fn begin(
     body: &mut Incoming,
     waits: &Waits,
 ) -> Result<(Beginning, Reading), (Broken, Reading)> {
-    let mut looking = Looking {
-        reading: Some(reading),
-        receipt,
-    };
+    let mut looking = Looking::at(reading, receipt);
     let beginning = match &mut looking.reading {
         Some(Reading::Dialect(_, stream)) => peek(body, stream, waits).await,
         Some(Reading::Watched(_) | Reading::Opaque | Reading::Free) | None => {
             Ok(Beginning::default())
         }
     };
-    let reading = looking.reading.take().unwrap_or(Reading::Opaque);
+    let reading = looking.seen();
     match beginning {
         Ok(beginning) => Ok((beginning, reading)),
         Err(broken) => Err((broken, reading)),
@@ -446,7 +461,7 @@ fn unsendable(path: &str) -> Failed {
 }
 
 /// From here on nobody else can be asked, so that only the operator's own limit on silence holds.
-async fn reply(
+pub(super) async fn reply(
     answer: Answer,
     job: &Job<'_>,
     receipt: Receipt,

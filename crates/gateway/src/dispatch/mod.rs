@@ -3,6 +3,7 @@
 //! **Invariant**: what goes upstream differs from the client's body only in declared edits
 //! (test `levers_off_is_byte_identical`).
 
+pub mod cascade;
 pub mod degrade;
 pub mod extras;
 pub mod headers;
@@ -17,3 +18,4 @@ pub mod shape;
 pub mod start;
 pub mod think;
 pub mod turn;
+pub mod verify;

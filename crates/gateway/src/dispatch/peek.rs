@@ -27,6 +27,8 @@ pub struct Beginning {
     pub pieces: VecDeque<Bytes>,
     /// The upstream has closed already.
     pub is_all: bool,
+    /// When the first piece came.
+    pub since: Option<Instant>,
 }
 
 /// A stream that failed before anything could be seen of it.
@@ -89,6 +91,7 @@ pub async fn peek(
         let now = Instant::now();
         silent_at = now + waits.stall;
         shown_at.get_or_insert(now + waits.kept_back);
+        beginning.since.get_or_insert(now);
         kept_bytes += bytes.len();
         let onward = match stream.push(&bytes) {
             Pass::Whole => bytes.clone(),

@@ -355,6 +355,11 @@ impl Ticket {
         }
     }
 
+    /// What is asked of another target after all is not served there twice.
+    pub fn forget_elsewhere(&mut self) {
+        self.elsewhere = None;
+    }
+
     /// The answer begins: what the call writes can be read from now on.
     pub fn first_byte(&mut self, at: Moment) {
         self.first_byte_at = Some(at);

@@ -10,7 +10,7 @@ use policy::dispatch::breaker::Rules;
 use policy::dispatch::fault::Fault;
 use policy::dispatch::lineup::{Lineup, Need};
 use policy::dispatch::patience::{Pace, Patience};
-use policy::dispatch::retry::Visible;
+use policy::dispatch::retry::{Policy, Visible};
 use policy::dispatch::walk::{Ending, Leg, Site, Step, Walk};
 use policy::moment::Moment;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -58,12 +58,25 @@ impl Turn {
         conversation: Option<u64>,
         call: &str,
     ) -> Option<Self> {
+        let rules = (setup.breaker, setup.retry);
+        Self::start_by(rules, gateway, lineup, need, conversation, call)
+    }
+
+    /// The same by other rules than the setup's.
+    pub fn start_by(
+        (rules, policy): (Rules, Policy),
+        gateway: &Arc<Gateway>,
+        lineup: &Arc<Lineup>,
+        need: Need,
+        conversation: Option<u64>,
+        call: &str,
+    ) -> Option<Self> {
         let now = gateway.clock.now();
         let mut turn = Self {
             gateway: Arc::clone(gateway),
             lineup: Arc::clone(lineup),
-            rules: setup.breaker,
-            walk: Walk::new(setup.retry, need, now),
+            rules,
+            walk: Walk::new(policy, need, now),
             leg: None,
             conversation,
             seed: xxh3_64_with_seed(call.as_bytes(), 0),

@@ -3,6 +3,7 @@
 //! **Invariant**: a call goes to configured upstreams that speak the client's dialect, or to none
 //! at all (test `models_find_their_upstream`).
 
+pub mod cascade;
 pub mod cheaper;
 pub mod learned;
 pub mod notes;

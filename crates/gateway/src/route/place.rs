@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::life::Service;
 use crate::receive::Call;
+use crate::route::cascade::{Cascading, First, Talk, cascading};
 use crate::route::cheaper::{Appraisal, Opinion};
 use crate::route::notes::RouteNotes;
 use crate::route::{Plan, Route, plan, route, with_first};
@@ -46,12 +47,41 @@ pub struct Placed {
     pub instead_of: Option<Plan>,
     /// Why, for the call's notes.
     pub notes: Option<RouteNotes>,
+    /// What its route's cascade comes to.
+    pub cascade: Option<Cascading>,
 }
 
 impl Placed {
+    /// Where the client sent it.
+    fn where_asked(
+        route: Route,
+        (kind, bytes, conversation): (Kind, u64, u64),
+        think: Think,
+    ) -> Self {
+        Self {
+            route,
+            kind,
+            bytes,
+            conversation,
+            think,
+            as_good: Vec::new(),
+            pinned: None,
+            instead_of: None,
+            notes: None,
+            cascade: None,
+        }
+    }
+
     /// Where a leg to this target would have gone, had no lever moved it.
     pub fn instead_of(&self, plan: &Plan) -> Option<&Plan> {
-        self.instead_of.as_ref().filter(|was| !was.is_same(plan))
+        let first = self.first().filter(|first| first.plan.is_same(plan));
+        let was = first.map(|first| &first.own).or(self.instead_of.as_ref());
+        was.filter(|was| !was.is_same(plan))
+    }
+
+    /// The cheap target that is asked first, if one is.
+    pub fn first(&self) -> Option<&First> {
+        self.cascade.as_ref()?.first.as_ref()
     }
 
     /// What the call's account needs to know of it.
@@ -61,6 +91,7 @@ impl Placed {
             bytes: self.bytes,
             instead_of: self.instead_of.clone(),
             notes: self.notes.clone(),
+            cascade: self.cascade.as_ref().map(|cascade| cascade.notes.clone()),
         }
     }
 }
@@ -116,17 +147,10 @@ pub fn place(
         .as_ref()
         .and_then(|asked| rule(setup, call, request, asked));
     let Some(rule) = rule else {
-        return Ok(Placed {
-            route: named(&request.model)?,
-            kind,
-            bytes,
-            conversation,
-            think: setup.think,
-            as_good: Vec::new(),
-            pinned: pinned.map(str::to_owned),
-            instead_of: None,
-            notes: None,
-        });
+        let talk = (kind, bytes, conversation);
+        let mut placed = Placed::where_asked(named(&request.model)?, talk, setup.think);
+        placed.pinned = pinned.map(str::to_owned);
+        return Ok(placed);
     };
     let base = named(rule.to.as_deref().unwrap_or(&request.model))?;
     // A name of ours may lead nowhere but by its route: then there is nothing to compare with.
@@ -134,6 +158,11 @@ pub fn place(
     let was = named_so.as_ref().unwrap_or(&base).first().cloned();
     let mut notes = RouteNotes::of(&rule.name, rule.mode);
     let mut placed = base;
+    let mut talk = Talk {
+        kind,
+        conversation,
+        turned: None,
+    };
     let has_others = !rule.as_good.is_empty() || !rule.cheaper.is_empty();
     if rule.mode != LeverMode::Off && has_others {
         let head = Head::of(&request.prompt, xxh3_64(call.key.as_bytes()));
@@ -150,6 +179,7 @@ pub fn place(
                 .comes(conversation, kind, bytes, head, call.at),
             home: gateway.healths.home(conversation),
         };
+        talk.turned = Some(scales.turned);
         let plans = scales.plans(&placed, request.dialect);
         let (choice, options) = scales.weigh(&plans);
         notes.weighed(&options, choice, &scales.turned.outlook);
@@ -163,6 +193,8 @@ pub fn place(
     }
     let goes = placed.first();
     let instead_of = was.filter(|was| goes.is_some_and(|goes| !goes.is_same(was)));
+    let own = (&placed, instead_of.as_ref());
+    let cascade = cascading(service, rule, request, talk, own);
     Ok(Placed {
         route: placed,
         kind,
@@ -173,6 +205,7 @@ pub fn place(
         pinned: None,
         instead_of,
         notes: Some(notes),
+        cascade,
     })
 }
 

@@ -4,6 +4,7 @@
 //! `every_exit_settles_exactly_once`).
 
 pub mod beside;
+pub mod cascaded;
 pub mod faults;
 pub mod feedback;
 pub mod opening;

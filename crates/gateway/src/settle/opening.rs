@@ -22,6 +22,7 @@ use crate::dispatch::think::ThinkNotes;
 use crate::dispatch::turn::Turn;
 use crate::receive::Call;
 use crate::route::Plan;
+use crate::route::cascade::CascadeNotes;
 use crate::route::notes::RouteNotes;
 use crate::settle::faults::whose;
 use crate::settle::receipt::BYTES_PER_TOKEN;
@@ -54,6 +55,8 @@ pub struct Placement {
     pub instead_of: Option<Plan>,
     /// Why it goes where it goes.
     pub notes: Option<RouteNotes>,
+    /// What its route's cascade comes to.
+    pub cascade: Option<CascadeNotes>,
 }
 
 impl Opening {

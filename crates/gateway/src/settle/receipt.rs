@@ -10,7 +10,7 @@ use policy::dispatch::fault::{Charge, Credential, Fault};
 use policy::dispatch::retry::Visible;
 use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::ports::{CallOpened, CallRaised, CallSettled, End, Leg};
+use policy::ports::{CallOpened, CallRaised, CallSettled, End, Leg, Lever};
 use policy::refusal::Refusal;
 use tokio::sync::oneshot;
 use wire::usage::{Tokens, Usage};
@@ -25,6 +25,7 @@ use crate::dispatch::think::ThinkNotes;
 use crate::dispatch::turn::Turn;
 use crate::route::Plan;
 use crate::settle::beside::beside;
+use crate::settle::cascaded::Cascaded;
 use crate::settle::faults::{Faults, whose};
 use crate::settle::opening::{Opening, Placement};
 use crate::settle::savings::{Last, Savings};
@@ -77,14 +78,14 @@ pub enum Reported {
 
 /// A call's account while it is open.
 pub struct Receipt {
-    gateway: Arc<Gateway>,
+    pub(super) gateway: Arc<Gateway>,
     setup: Arc<Setup>,
     row: CallOpened,
     /// The provider of the leg under way.
     provider: String,
     prices: String,
     model: String,
-    ticket: Option<Box<Ticket>>,
+    pub(super) ticket: Option<Box<Ticket>>,
     leg: LegClock,
     /// The legs that are over.
     legs: Vec<Leg>,
@@ -94,17 +95,19 @@ pub struct Receipt {
     broke: Option<Fault>,
     /// Whose credential the leg under way carries.
     credential: Credential,
-    turn: Option<Turn>,
+    pub(super) turn: Option<Turn>,
     hold: Option<HoldId>,
     notices: Vec<String>,
-    placed: Box<Placement>,
+    pub(super) placed: Box<Placement>,
     /// How hard the leg under way was asked to think.
     think: Option<ThinkNotes>,
     /// What limits have done to the call.
     degraded: Vec<Degraded>,
     live: Arc<Live>,
     /// What the leg under way has said of its usage, if its client left before it was relayed.
-    so_far: Option<Reported>,
+    pub(super) so_far: Option<Reported>,
+    /// A cheaper target was asked first.
+    pub(super) cascade: Option<Cascaded>,
     settled: Option<Settled>,
 }
 
@@ -171,6 +174,7 @@ impl Receipt {
             degraded,
             live,
             so_far: None,
+            cascade: None,
             settled: None,
         }
     }
@@ -216,13 +220,17 @@ impl Receipt {
 
     /// The leg under way failed, and is booked with what it may have cost.
     pub fn leg_failed(&mut self, fault: Fault, end: End, so_far: Option<Reported>) {
-        let reported = match fault.charge() {
+        self.note(fault);
+        self.close_leg(end, Self::charged(fault, so_far));
+    }
+
+    /// What a leg that failed may have cost.
+    pub(super) fn charged(fault: Fault, so_far: Option<Reported>) -> Reported {
+        match fault.charge() {
             Charge::Nothing => Reported::Nothing,
             Charge::Unseen => Reported::Seen { output_bytes: 0 },
             Charge::SoFar => so_far.unwrap_or(Reported::Seen { output_bytes: 0 }),
-        };
-        self.note(fault);
-        self.close_leg(end, reported);
+        }
     }
 
     /// The leg under way breaks off although its answer has begun.
@@ -231,7 +239,7 @@ impl Receipt {
         self.broke = Some(fault);
     }
 
-    fn note(&mut self, fault: Fault) {
+    pub(super) fn note(&mut self, fault: Fault) {
         self.gateway.metrics.leg_failed(&self.provider, fault);
         let target = self.target();
         self.faults.add(target, fault, self.credential);
@@ -355,7 +363,7 @@ impl Receipt {
     }
 
     /// Books the leg under way. Gives its figures, if it was sent, and the lever's notes.
-    fn close_leg(&mut self, end: End, reported: Reported) -> (Option<Last>, String) {
+    pub(super) fn close_leg(&mut self, end: End, reported: Reported) -> (Option<Last>, String) {
         let estimated = match &reported {
             Reported::SoFar { .. } | Reported::Seen { .. } | Reported::Unreadable => true,
             Reported::Usage(_) | Reported::Nothing => false,
@@ -392,13 +400,15 @@ impl Receipt {
             cost,
             uncached,
             unmoved,
+            by: self.lever(),
         };
         (Some(last), account.notes)
     }
 
     /// Where the leg under way would have gone, had no lever moved it.
     fn instead_of(&self) -> Option<&Plan> {
-        let plan = self.placed.instead_of.as_ref()?;
+        let own = self.cascade.as_ref().and_then(Cascaded::own);
+        let plan = own.or(self.placed.instead_of.as_ref())?;
         let is_there = plan.upstream.id == self.provider && plan.model == self.model;
         (!is_there).then_some(plan)
     }
@@ -409,10 +419,20 @@ impl Receipt {
         let earlier = self.legs.len() - usize::from(last.is_some());
         let earlier = self.legs.get(..earlier).unwrap_or_default();
         let moved = self.placed.instead_of.as_ref();
-        let is_moved = |leg: &Leg| {
-            moved.is_some_and(|plan| plan.upstream.id != leg.provider || plan.model != leg.model)
+        let mover = |place: usize, leg: &Leg| {
+            let is_moved =
+                |plan: &Plan| plan.upstream.id != leg.provider || plan.model != leg.model;
+            match &self.cascade {
+                Some(_) if place == 0 => Some(Lever::Cascade),
+                _ => moved.is_some_and(is_moved).then_some(Lever::Route),
+            }
         };
-        (cost, Savings::of(earlier, is_moved, last))
+        (cost, Savings::of(earlier, mover, last))
+    }
+
+    /// The lever that has chosen the target of the leg under way.
+    fn lever(&self) -> Lever {
+        self.cascade.as_ref().map_or(Lever::Route, Cascaded::lever)
     }
 
     /// The notes of the row: those of the last leg's shaping, with what went before.
@@ -425,6 +445,10 @@ impl Receipt {
         let notes = match self.degraded.as_slice() {
             [] => notes,
             degraded => beside("degraded", &degraded, &notes),
+        };
+        let notes = match &self.placed.cascade {
+            Some(cascade) => beside("cascade", cascade, &notes),
+            None => notes,
         };
         match &self.placed.notes {
             Some(route) => beside("route", route, &notes),

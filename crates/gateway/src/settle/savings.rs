@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use policy::money::PicoUsd;
 use policy::ports::{Leg, Lever};
 
+/// Levers that choose targets.
+const MOVERS: [Lever; 2] = [Lever::Route, Lever::Cascade];
+
 /// The last leg of a call, as the levers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Last {
@@ -19,6 +22,8 @@ pub struct Last {
     /// What the target that it was moved away from would have cost; the same as before if it was
     /// not moved.
     pub unmoved: Option<PicoUsd>,
+    /// The lever that has moved it, if one has.
+    pub by: Lever,
 }
 
 /// A call's savings.
@@ -31,35 +36,48 @@ pub struct Savings {
 }
 
 impl Savings {
-    /// Of a call with these earlier legs and this last one, if that was sent. `is_moved` tells legs
-    /// that no untouched call would have had.
-    pub fn of(earlier: &[Leg], is_moved: impl Fn(&Leg) -> bool, last: Option<Last>) -> Self {
-        let (moved, own): (Vec<&Leg>, Vec<&Leg>) = earlier.iter().partition(|leg| is_moved(leg));
-        let cost = |legs: &[&Leg]| -> Option<PicoUsd> { legs.iter().map(|leg| leg.cost).sum() };
-        let known = || {
-            let nothing = Some(PicoUsd::ZERO);
-            let last = last.unwrap_or(Last {
-                cost: nothing,
-                uncached: nothing,
-                unmoved: nothing,
-            });
-            let (wasted, own) = (cost(&moved)?, cost(&own)?);
-            let untouched = own + last.unmoved?;
-            let route = last.unmoved? - last.uncached? - wasted;
-            let cache = last.uncached? - last.cost?;
-            Some((untouched, route, cache))
+    /// Of a call with these earlier legs and this last one, if that was sent. `mover` names the lever
+    /// behind a leg, by its place, that no untouched call would have had.
+    pub fn of(
+        earlier: &[Leg],
+        mover: impl Fn(usize, &Leg) -> Option<Lever>,
+        last: Option<Last>,
+    ) -> Self {
+        let cost = |by: Option<Lever>| -> Option<PicoUsd> {
+            let legs = earlier.iter().enumerate();
+            let legs = legs.filter(|(place, leg)| mover(*place, leg) == by);
+            legs.map(|(_, leg)| leg.cost).sum()
         };
-        let Some((untouched, route, cache)) = known() else {
+        let nothing = Some(PicoUsd::ZERO);
+        let last = last.unwrap_or(Last {
+            cost: nothing,
+            uncached: nothing,
+            unmoved: nothing,
+            by: Lever::Route,
+        });
+        let known = || {
+            let untouched = cost(None)? + last.unmoved?;
+            let mut parts = BTreeMap::from([(Lever::Cache, last.uncached? - last.cost?)]);
+            for lever in MOVERS {
+                let gained = if last.by == lever {
+                    last.unmoved? - last.uncached?
+                } else {
+                    PicoUsd::ZERO
+                };
+                let part = gained - cost(Some(lever))?;
+                if part != PicoUsd::ZERO {
+                    parts.insert(lever, part);
+                }
+            }
+            Some((untouched, parts))
+        };
+        let Some((untouched, parts)) = known() else {
             let parts = BTreeMap::from([(Lever::Cache, PicoUsd::ZERO)]);
             return Self {
                 untouched: None,
                 parts,
             };
         };
-        let mut parts = BTreeMap::from([(Lever::Cache, cache)]);
-        if route != PicoUsd::ZERO {
-            parts.insert(Lever::Route, route);
-        }
         Self {
             untouched: Some(untouched),
             parts,
@@ -95,64 +113,86 @@ mod tests {
         }
     }
 
+    /// Legs named after the levers that chose them, the last one by `by`.
+    fn check(
+        earlier: &[Leg],
+        by: Lever,
+        last: Option<[Option<i128>; 3]>,
+        expect: [Option<i128>; 4],
+    ) {
+        let last = last.map(|it| it.map(|pico| pico.map(PicoUsd)));
+        let last = last.map(|[cost, uncached, unmoved]| Last {
+            cost,
+            uncached,
+            unmoved,
+            by,
+        });
+        let mover = |_: usize, leg: &Leg| MOVERS.into_iter().find(|it| it.name() == leg.model);
+        let savings = Savings::of(earlier, mover, last);
+        let part = |lever| savings.parts.get(&lever).map(|pico| pico.0);
+        let found = [
+            savings.untouched.map(|pico| pico.0),
+            part(Lever::Route),
+            part(Lever::Cascade),
+            part(Lever::Cache),
+        ];
+        assert_eq!(found, expect, "{earlier:?} {last:?}");
+        let cost = earlier.iter().map(|leg| leg.cost).sum::<Option<PicoUsd>>();
+        let cost = cost.zip(last.map_or(Some(PicoUsd::ZERO), |last| last.cost));
+        if let (Some(untouched), Some((cost, last))) = (savings.untouched, cost) {
+            assert_eq!(savings.total(), untouched - cost - last);
+        }
+    }
+
     #[test]
     fn savings_add_up() {
-        let check =
-            |earlier: &[Leg], last: Option<[Option<i128>; 3]>, expect: [Option<i128>; 3]| {
-                let last = last.map(|it| it.map(|pico| pico.map(PicoUsd)));
-                let last = last.map(|[cost, uncached, unmoved]| Last {
-                    cost,
-                    uncached,
-                    unmoved,
-                });
-                let savings = Savings::of(earlier, |leg| leg.model == "cheap", last);
-                let part = |lever| savings.parts.get(&lever).map(|pico| pico.0);
-                let found = [
-                    savings.untouched.map(|pico| pico.0),
-                    part(Lever::Route),
-                    part(Lever::Cache),
-                ];
-                assert_eq!(found, expect, "{earlier:?} {last:?}");
-                let cost = earlier.iter().map(|leg| leg.cost).sum::<Option<PicoUsd>>();
-                let cost = cost.zip(last.map_or(Some(PicoUsd::ZERO), |last| last.cost));
-                if let (Some(untouched), Some((cost, last))) = (savings.untouched, cost) {
-                    assert_eq!(savings.total(), untouched - cost - last);
-                }
-            };
+        let some = |three: [i128; 3]| Some(three.map(Some));
+        let (route, cascade) = (Lever::Route, Lever::Cascade);
+        check(&[], route, some([3, 3, 3]), [Some(3), None, None, Some(0)]);
+        check(&[], route, some([3, 5, 5]), [Some(5), None, None, Some(2)]);
         check(
             &[],
-            Some([Some(3), Some(3), Some(3)]),
-            [Some(3), None, Some(0)],
+            route,
+            some([3, 5, 20]),
+            [Some(20), Some(15), None, Some(2)],
         );
         check(
             &[],
-            Some([Some(3), Some(5), Some(5)]),
-            [Some(5), None, Some(2)],
-        );
-        check(
-            &[],
-            Some([Some(3), Some(5), Some(20)]),
-            [Some(20), Some(15), Some(2)],
+            cascade,
+            some([3, 5, 20]),
+            [Some(20), None, Some(15), Some(2)],
         );
         // The cheap leg failed, and the call was answered where it was meant to go.
         check(
-            &[leg("cheap", Some(4))],
-            Some([Some(20), Some(20), Some(20)]),
-            [Some(20), Some(-4), Some(0)],
+            &[leg("route", Some(4))],
+            route,
+            some([20, 20, 20]),
+            [Some(20), Some(-4), None, Some(0)],
+        );
+        // The cheap leg did not convince, and the call was answered by a target that is as good.
+        check(
+            &[leg("cascade", Some(4))],
+            route,
+            some([10, 10, 20]),
+            [Some(20), Some(10), Some(-4), Some(0)],
         );
         // A failure of the client's own target would have been paid for anyway.
         check(
             &[leg("dear", Some(4))],
-            Some([Some(20), Some(20), Some(20)]),
-            [Some(24), None, Some(0)],
+            route,
+            some([20, 20, 20]),
+            [Some(24), None, None, Some(0)],
         );
-        check(&[leg("dear", Some(4))], None, [Some(4), None, Some(0)]);
         check(
-            &[leg("dear", None)],
-            Some([Some(1), Some(1), Some(1)]),
-            [None, None, Some(0)],
+            &[leg("dear", Some(4))],
+            route,
+            None,
+            [Some(4), None, None, Some(0)],
         );
-        check(&[], Some([Some(1), Some(1), None]), [None, None, Some(0)]);
-        check(&[], Some([None, None, Some(1)]), [None, None, Some(0)]);
+        let unknown = [None, None, None, Some(0)];
+        check(&[leg("dear", None)], route, some([1, 1, 1]), unknown);
+        check(&[leg("cascade", None)], route, some([1, 1, 1]), unknown);
+        check(&[], route, Some([Some(1), Some(1), None]), unknown);
+        check(&[], route, Some([None, None, Some(1)]), unknown);
     }
 }

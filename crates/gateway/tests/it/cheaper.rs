@@ -6,16 +6,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use gateway::setup::{LeverMode, Rule, Setup, Target, Think};
+use gateway::setup::{LeverMode, Rule, Setup, Target};
 use policy::ports::outcomes::{Judged, Outcome, Outcomes};
 use policy::ports::{CallId, Fault};
 use policy::route::predictor::{self, Floor, Head, Line, OUTPUTS, Predictor};
-use policy::route::rules::When;
 use serde_json::{Value, json};
 use testkit::client::{Response, exchange};
 
 use crate::cache::{conversation, simulated};
-use crate::stage::{Books, Hands, SPOKEN, Stage, full};
+use crate::stage::{self, Books, Hands, SPOKEN, Stage, full};
 
 const OWN: &str = "claude-sonnet-4-6";
 const CHEAPER: &str = "claude-haiku-4-5";
@@ -58,19 +57,12 @@ impl Outcomes for Shelf {
 
 fn rule() -> Rule {
     Rule {
-        name: "r".into(),
-        when: When::default(),
-        to: None,
-        as_good: Vec::new(),
         cheaper: vec![Target {
             provider: "anthropic".into(),
             model: CHEAPER.into(),
         }],
         quality: 0.95,
-        explore: 0.0,
-        first_token_ms_max: None,
-        mode: LeverMode::On,
-        think: Think::OFF,
+        ..stage::rule(LeverMode::On)
     }
 }
 
@@ -108,7 +100,7 @@ fn router(threshold: f64) -> Predictor {
     }
 }
 
-async fn stage(rule: Rule, router: Option<Predictor>) -> (Stage, testkit::upstream::Upstream) {
+async fn staged(rule: Rule, router: Option<Predictor>) -> (Stage, testkit::upstream::Upstream) {
     let clock = Hands::default();
     let upstream = simulated(clock.clone(), Vec::new()).await;
     let setup = Setup {
@@ -230,7 +222,7 @@ async fn a_call_leaves_only_for_a_reason() {
             json!("below"),
         ),
     ] {
-        let (stage, _upstream) = stage(rule, router).await;
+        let (stage, _upstream) = staged(rule, router).await;
         let (_, notes) = ask(&stage, 1).await;
         teach(&stage, &notes["kinds"], outcomes);
         let (response, notes) = ask(&stage, 2).await;
@@ -255,7 +247,7 @@ async fn an_observed_route_only_says_where_a_call_would_go() {
         mode: LeverMode::Observe,
         ..rule()
     };
-    let (stage, _upstream) = stage(observed, Some(router(f64::INFINITY))).await;
+    let (stage, _upstream) = staged(observed, Some(router(f64::INFINITY))).await;
     let (response, notes) = ask(&stage, 1).await;
     let expect = format!("anthropic/{OWN}");
     assert_eq!(response.header("x-tokenwise-target"), Some(expect.as_str()));
@@ -264,7 +256,7 @@ async fn an_observed_route_only_says_where_a_call_would_go() {
 
 #[tokio::test]
 async fn a_call_is_judged_by_its_own_key() {
-    let (stage, _upstream) = stage(rule(), None).await;
+    let (stage, _upstream) = staged(rule(), None).await;
     let (response, _) = ask(&stage, 1).await;
     let call = response.header("x-tokenwise-call").unwrap().to_owned();
     let (status, answer) = judge(&stage, &json!({"call": call, "score": 1})).await;
@@ -300,7 +292,7 @@ async fn a_call_is_judged_by_its_own_key() {
 
 #[tokio::test]
 async fn outcomes_outlive_a_restart() {
-    let (first, _upstream) = stage(rule(), None).await;
+    let (first, _upstream) = staged(rule(), None).await;
     let (_, notes) = ask(&first, 1).await;
     let kinds = gateway::route::notes::kinds_of(&json!({"route": notes}).to_string());
     assert_eq!(kinds.len(), 3);

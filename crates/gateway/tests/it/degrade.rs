@@ -3,17 +3,16 @@
 //! **Invariant**: what was done to a call is in its notes and its headers, and a limit that says
 //! `refuse` does nothing of it.
 
-use gateway::setup::{Budgets, LeverMode, Rule, Setup, Target, Think};
+use gateway::setup::{Budgets, LeverMode, Rule, Setup, Target};
 use policy::admit::limit::{Limit, Mode, Then};
 use policy::admit::scope::Kind;
 use policy::money::PicoUsd;
-use policy::route::rules::When;
 use serde_json::{Value, json};
 use testkit::client::Response;
 use testkit::upstream::{Step, Upstream};
 
 use crate::budgets::{budgeted, staged, usd};
-use crate::stage::{SPOKEN, Stage};
+use crate::stage::{SPOKEN, Stage, rule};
 
 const DEAR: &str = "claude-opus-5-5";
 
@@ -116,13 +115,8 @@ async fn a_limit_degrades_before_it_refuses() {
     ] {
         let upstream = reporting(10).await;
         let rule = Rule {
-            name: "r".into(),
-            when: When::default(),
-            to: None,
             as_good: as_good.iter().map(|model| target(model)).collect(),
-            first_token_ms_max: None,
-            mode: LeverMode::Off,
-            think: Think::OFF,
+            ..rule(LeverMode::Off)
         };
         let setup = setup(upstream.url(), limit, degrade_to);
         let stage = staged(Setup {

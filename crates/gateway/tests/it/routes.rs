@@ -3,7 +3,7 @@
 //! **Invariant**: a lever that is off or observes changes no target; one that is on is credited with
 //! exactly what the client's own target would have cost more, by that target's own cache.
 
-use gateway::setup::{LeverMode, Rule, Setup, Target, Think};
+use gateway::setup::{LeverMode, Rule, Setup, Target};
 use policy::money::PicoUsd;
 use policy::ports::{CallSettled, Lever};
 use policy::route::rules::{Having, When};
@@ -12,7 +12,7 @@ use testkit::client::Response;
 use wire::usage::{Tokens, Usage};
 
 use crate::cache::{conversation, simulated};
-use crate::stage::{Hands, SPOKEN, Spoken, Stage, full};
+use crate::stage::{Hands, SPOKEN, Spoken, Stage, full, rule};
 
 const SONNET: &str = "claude-sonnet-4-6";
 const HAIKU: &str = "claude-haiku-4-5";
@@ -25,21 +25,6 @@ fn target(model: &str) -> Target {
     Target {
         provider: "anthropic".into(),
         model: model.into(),
-    }
-}
-
-fn rule(mode: LeverMode) -> Rule {
-    Rule {
-        name: "r".into(),
-        when: When::default(),
-        to: None,
-        as_good: Vec::new(),
-        cheaper: Vec::new(),
-        quality: 0.97,
-        explore: 0.0,
-        first_token_ms_max: None,
-        mode,
-        think: Think::OFF,
     }
 }
 

@@ -12,7 +12,7 @@ use gateway::clock::Clock;
 use gateway::dispatch::headers::secret;
 use gateway::receive::keyring::Keyring;
 use gateway::setup::{
-    Access, AskUsage, Budgets, Credential, LeverMode, Limits, Setup, Target, Think,
+    Access, AskUsage, Budgets, Credential, LeverMode, Limits, Rule, Setup, Target, Think,
     Upstream as Configured,
 };
 use gateway::{Gateway, server};
@@ -25,6 +25,7 @@ use policy::ports::{
     Payers,
 };
 use policy::prices::PriceBook;
+use policy::route::rules::When;
 use testkit::client::{Response, exchange};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -288,6 +289,23 @@ fn keyring() -> Keyring {
             ..record(DISABLED_KEY, "key_disabled")
         },
     ])
+}
+
+/// A route that takes every call and leaves it where it is.
+pub(crate) fn rule(mode: LeverMode) -> Rule {
+    Rule {
+        name: "r".into(),
+        when: When::default(),
+        to: None,
+        as_good: Vec::new(),
+        cheaper: Vec::new(),
+        quality: 0.97,
+        explore: 0.0,
+        first_token_ms_max: None,
+        mode,
+        cascade: None,
+        think: Think::OFF,
+    }
 }
 
 /// Two providers behind one address, told apart by their paths; every lever is off.

@@ -86,6 +86,9 @@ pub(crate) struct RawRule {
     /// What the lever may do: `observe` writes down what it would have chosen. Default: `observe`.
     #[serde(default)]
     pub(crate) lever: Option<RawLeverMode>,
+    /// A cheaper target that is asked before the call's own; its answer counts if it convinces.
+    #[serde(default)]
+    pub(crate) cascade: Option<RawCascade>,
     /// Whether these calls' models may be asked to think less where the question is easy: once for a
     /// conversation, never against what the client says. Default: what `[levers]` says.
     #[serde(default)]
@@ -93,6 +96,49 @@ pub(crate) struct RawRule {
     /// Whether that also holds for calls with tools. Default: `false`.
     #[serde(default)]
     pub(crate) think_with_tools: bool,
+}
+
+/// A cheaper target that is asked first. Its answer is given to the client if it is whole, declines
+/// nothing, keeps the form and calls only the tools that the call asks for, and passes what is
+/// written here. If not, it is paid for and thrown away, and the call's own target is asked. Calls
+/// whose tools the provider runs, and calls for which it would not be cheaper, never go there.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawCascade {
+    /// Who is asked first, as `provider/model`.
+    pub(crate) target: String,
+    /// What the lever may do: `observe` writes down which calls it could take, and what they would
+    /// cost there. Default: `observe`.
+    #[serde(default)]
+    pub(crate) lever: Option<RawLeverMode>,
+    /// The least mean probability of an answer's tokens, 0 to 1 (the exponential of the mean of their
+    /// log-probabilities). It counts for calls that ask for `logprobs`. Default: none.
+    #[serde(default)]
+    pub(crate) accept_from: Option<f64>,
+    /// What the text of an answer must pass besides, in this order.
+    #[serde(default)]
+    pub(crate) verify: Vec<RawVerifier>,
+    /// How long a stream may be held back from its first byte on, in milliseconds, 1 to 60000; then
+    /// it is given up unless its beginning convinces. Default: 4000.
+    #[serde(default)]
+    pub(crate) hold_back_ms: Option<u64>,
+    /// How much of a stream may be held back, in KiB, 1 to 16384. Default: 256.
+    #[serde(default)]
+    pub(crate) hold_back_kb: Option<u64>,
+}
+
+/// Something that tells good answers from bad ones: one of the two.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawVerifier {
+    /// A regular expression that must match somewhere in the answer.
+    #[serde(default)]
+    pub(crate) regex: Option<String>,
+    /// A program with its arguments, as `["/usr/local/bin/check", "--strict"]`. It gets the answer as
+    /// its input and no environment; the status 0 passes it, 1 fails it, and anything else, like
+    /// more than five seconds, says nothing.
+    #[serde(default)]
+    pub(crate) command: Option<Vec<String>>,
 }
 
 /// Whether a call has something.

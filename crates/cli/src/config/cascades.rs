@@ -1,0 +1,184 @@
+//! From a route's `cascade` to what the data path is told.
+//!
+//! **Invariant**: a pattern that cannot be read and a program that cannot be named are refused by
+//! place, never left out (test `faulty_cascades_are_named`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway::setup::cascade::{Cascade, How, Pattern, Verifier};
+use policy::cascade::verdict::HoldBack;
+
+use super::fault::ConfigError;
+use super::raw::route::{RawCascade, RawVerifier};
+use super::routes::target;
+use super::rules::Entry;
+
+/// 60 s: nobody waits longer for a first word.
+const HOLD_BACK_MS_MAX: u64 = 60_000;
+
+/// 16 MiB for each call under way.
+const HOLD_BACK_KB_MAX: u64 = 16 * 1024;
+
+/// The cascade of a route, if it has one.
+pub(super) fn cascade(entry: Entry<'_>) -> Result<Option<Arc<Cascade>>, ConfigError> {
+    let Some(raw) = &entry.raw.cascade else {
+        return Ok(None);
+    };
+    let target = target(&raw.target).ok_or_else(|| {
+        let problem = format!("is `{}`; allowed: `provider/model`", raw.target);
+        entry.fault("cascade.target", problem)
+    })?;
+    if let Some(share) = raw.accept_from.filter(|it| !(0.0..=1.0).contains(it)) {
+        let problem = format!("is {share}; allowed: 0 to 1");
+        return Err(entry.fault("cascade.accept_from", problem));
+    }
+    let verifiers = raw.verify.iter().enumerate();
+    let verifiers = verifiers.map(|(place, raw)| verifier(entry, place, raw));
+    Ok(Some(Arc::new(Cascade {
+        target,
+        mode: entry.lever("cascade.lever", raw.lever)?,
+        accept_from: raw.accept_from,
+        verifiers: verifiers.collect::<Result<_, _>>()?,
+        hold_back: hold_back(entry, raw)?,
+    })))
+}
+
+fn hold_back(entry: Entry<'_>, raw: &RawCascade) -> Result<HoldBack, ConfigError> {
+    let within = |field: &str, value: u64, most: u64| {
+        let key = format!("routes.{}.cascade.{field}", entry.raw.id);
+        entry.build.within(&key, value, 1..=most)
+    };
+    let mut hold_back = HoldBack::default();
+    if let Some(ms) = raw.hold_back_ms {
+        hold_back.time_max = Duration::from_millis(within("hold_back_ms", ms, HOLD_BACK_MS_MAX)?);
+    }
+    if let Some(kb) = raw.hold_back_kb {
+        let bytes = within("hold_back_kb", kb, HOLD_BACK_KB_MAX)? * 1024;
+        hold_back.bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
+    Ok(hold_back)
+}
+
+/// A verifier, named after its place, counted from one.
+fn verifier(entry: Entry<'_>, place: usize, raw: &RawVerifier) -> Result<Verifier, ConfigError> {
+    let place = place + 1;
+    let fault = |problem: String| entry.fault(&format!("cascade.verify {place}"), problem);
+    match (&raw.regex, &raw.command) {
+        (Some(text), None) => {
+            let pattern = Pattern::new(text).map_err(|error| {
+                fault(format!(
+                    "has the regex `{text}`, which cannot be read: {error}"
+                ))
+            })?;
+            Ok(Verifier {
+                name: format!("regex {place}"),
+                how: How::Pattern(pattern),
+            })
+        }
+        (None, Some(words)) => {
+            let (program, arguments) = words.split_first().unzip();
+            let program = program.map(PathBuf::from);
+            let program = program.filter(|path| path.is_absolute()).ok_or_else(|| {
+                fault("has a command without an absolute path; allowed: `/path/to/program`".into())
+            })?;
+            Ok(Verifier {
+                name: format!("command {place}"),
+                how: How::Command {
+                    program,
+                    arguments: arguments.unwrap_or_default().to_vec(),
+                },
+            })
+        }
+        _ => Err(fault("needs either `regex` or `command`".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway::setup::LeverMode;
+
+    use super::super::rows::{parse, refused};
+    use super::*;
+
+    fn route(cascade: &str) -> String {
+        format!(
+            "[[providers]]\nid = \"openai\"\n[[routes]]\nid = \"a\"\n[routes.cascade]\n{cascade}\n"
+        )
+    }
+
+    #[test]
+    fn a_cascade_observes_unless_told_otherwise() {
+        let config = parse(&route("target = \"openai/gpt-5.4-mini\"")).unwrap();
+        let cascade = config.settings().rules[0].cascade.clone().unwrap();
+        assert_eq!(cascade.mode, LeverMode::Observe);
+        assert_eq!(cascade.hold_back, HoldBack::default());
+        let config = parse(&route(
+            "target = \"openai/gpt-5.4-mini\"\nlever = \"on\"\naccept_from = 0.8\n\
+             hold_back_ms = 1500\nhold_back_kb = 64\n\
+             verify = [{ regex = \"^[0-9]+$\" }, { command = [\"/bin/true\", \"-x\"] }]",
+        ))
+        .unwrap();
+        let cascade = config.settings().rules[0].cascade.clone().unwrap();
+        let hold_back = HoldBack {
+            bytes_max: 65_536,
+            time_max: Duration::from_millis(1_500),
+        };
+        assert_eq!(
+            (cascade.mode, cascade.hold_back),
+            (LeverMode::On, hold_back)
+        );
+        let names: Vec<&str> = cascade
+            .verifiers
+            .iter()
+            .map(|it| it.name.as_str())
+            .collect();
+        assert_eq!(names, ["regex 1", "command 2"]);
+    }
+
+    #[test]
+    fn faulty_cascades_are_named() {
+        let here = "target = \"openai/m\"\n";
+        for (fields, expect) in [
+            ("", "missing field `target`"),
+            (
+                "target = \"mini\"",
+                "`routes.a.cascade.target` is `mini`; allowed: `provider/model`",
+            ),
+            ("target = \"groq/x\"", "leads to `groq`"),
+            (
+                &format!("{here}accept_from = 1.5"),
+                "`routes.a.cascade.accept_from` is 1.5; allowed: 0 to 1",
+            ),
+            (
+                &format!("{here}hold_back_ms = 0"),
+                "`routes.a.cascade.hold_back_ms` is 0; allowed: 1 to 60000",
+            ),
+            (
+                &format!("{here}hold_back_kb = 99999"),
+                "`routes.a.cascade.hold_back_kb` is 99999; allowed: 1 to 16384",
+            ),
+            (
+                &format!("{here}verify = [{{ regex = \"(\" }}]"),
+                "`routes.a.cascade.verify 1` has the regex `(`, which cannot be read",
+            ),
+            (
+                &format!("{here}verify = [{{ command = [\"check\"] }}]"),
+                "`routes.a.cascade.verify 1` has a command without an absolute path",
+            ),
+            (
+                &format!("{here}verify = [{{ command = [] }}]"),
+                "absolute path",
+            ),
+            (
+                &format!("{here}verify = [{{}}]"),
+                "`routes.a.cascade.verify 1` needs either `regex` or `command`",
+            ),
+            (&format!("{here}lever = \"maybe\""), "`observe`"),
+        ] {
+            let found = refused(&route(fields));
+            assert!(found.contains(expect), "{fields}: {found}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Cascade: asks the cheap target first, and keeps its answer back until it convinces.
+//!
+//! **Invariant**: the client sees one answer, byte for byte as its target sent it: the cheap one if
+//! it convinced, or that of its own target as if the cheap one had not been asked (tests
+//! `what_convinces_is_passed_on_unchanged` and
+//! `an_answer_that_does_not_convince_is_booked_and_replaced`).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http::response::Parts;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use policy::cascade::signals::{AnswerSeen, Check, Hearing};
+use policy::cascade::verdict::{Doubt, Ground, Need, Verdict, judge, judge_prefix};
+use policy::dispatch::fault::Fault;
+use policy::ports::End;
+use tokio::time::{Instant, timeout_at};
+use wire::dialect::stream::Pass;
+
+use crate::dispatch::legs::{self, Answer, Failed, Job, Looking};
+use crate::dispatch::peek::Beginning;
+use crate::dispatch::shape::Shaped;
+use crate::dispatch::turn::Turn;
+use crate::dispatch::verify::verify;
+use crate::life::Service;
+use crate::relay::reply::ReplyBody;
+use crate::relay::stream::{Reading, reported};
+use crate::route::Plan;
+use crate::route::cascade::First;
+use crate::settle::receipt::{Receipt, Reported};
+
+/// What asking the cheap target has brought.
+pub enum Asked {
+    /// Nothing: there is none, or it cannot be asked now.
+    Nobody,
+    /// The answer.
+    Answered(Response<ReplyBody>),
+    /// No answer that convinces; the call's account goes on.
+    InVain(Box<Receipt>),
+}
+
+/// What has come of the cheap leg.
+enum Came {
+    /// An answer that convinces.
+    Convincing(Answer, Ground),
+    /// One that does not, and what it used.
+    Doubtful(Doubt, Reported),
+    /// None.
+    Broken {
+        fault: Fault,
+        end: End,
+        so_far: Option<Reported>,
+    },
+}
+
+/// Asks the cheap target of a call's cascade, if it has one.
+pub async fn ask(service: &Service<'_>, job: &Job<'_>, shape: impl Fn(&Plan) -> Shaped) -> Asked {
+    let Service {
+        gateway,
+        setup,
+        call,
+    } = *service;
+    let Some(first) = job.placed.and_then(|placed| placed.first()) else {
+        return Asked::Nobody;
+    };
+    let rules = (setup.breaker, first.policy(setup.retry));
+    let (lineup, conversation) = (&first.route.lineup, Some(first.conversation));
+    let turn = Turn::start_by(rules, gateway, lineup, job.need, conversation, &call.id.0);
+    // Any other than the first candidate means that the cheap target just began to fail.
+    let Some(turn) = turn.filter(|turn| turn.candidate() == 0) else {
+        return Asked::Nobody;
+    };
+    let mut shaped = shape(&first.plan);
+    // Where a limit has no room for it, the limit says what becomes of the call.
+    let Ok(mut receipt) = legs::open(service, job, &first.plan, &mut shaped, turn) else {
+        return Asked::Nobody;
+    };
+    receipt.cascades(first.own.clone());
+    match legs::leg(service, job, &first.plan, shaped, &mut receipt).await {
+        Err(Failed {
+            fault, end, so_far, ..
+        }) => receipt.gave_way(fault, end, so_far),
+        Ok(answer) => match convince(service, first, answer, &mut receipt).await {
+            Came::Convincing(answer, ground) => {
+                receipt.convinced(ground);
+                let idle = setup.limits.idle_timeout;
+                let reply = legs::reply(answer, job, receipt, idle).await;
+                return Asked::Answered(reply);
+            }
+            Came::Doubtful(doubt, reported) => receipt.doubted(&doubt, reported),
+            Came::Broken { fault, end, so_far } => receipt.gave_way(fault, end, so_far),
+        },
+    }
+    Asked::InVain(Box::new(receipt))
+}
+
+/// Judges the cheap target's answer.
+async fn convince(
+    service: &Service<'_>,
+    first: &First,
+    answer: Answer,
+    receipt: &mut Receipt,
+) -> Came {
+    match answer {
+        Answer::Whole(head, bytes) => whole(first, (head, bytes), receipt).await,
+        Answer::Flowing(head, beginning, body, reading) => {
+            let stall = service.setup.limits.idle_timeout;
+            let held = Held {
+                first,
+                stall,
+                hearing: Hearing::new(first.plan.upstream.dialect),
+                beginning,
+                body,
+            };
+            held.flowing(head, reading, receipt).await
+        }
+    }
+}
+
+/// An answer that came in one piece.
+async fn whole(first: &First, (head, bytes): (Parts, Bytes), receipt: &mut Receipt) -> Came {
+    let dialect = first.plan.upstream.dialect;
+    let used = || {
+        let usage = dialect.read_answer(&bytes).usage;
+        usage.map_or(Reported::Unreadable, Reported::Usage)
+    };
+    // A verifier may take its time, and the client may not wait for it.
+    receipt.saw(used());
+    match judged(first, AnswerSeen::read(dialect, &bytes)).await {
+        Ok(ground) => Came::Convincing(Answer::Whole(head, bytes), ground),
+        Err(doubt) => {
+            let used = used();
+            Came::Doubtful(doubt, used)
+        }
+    }
+}
+
+/// Judges an answer that is there; asks the verifiers as they are needed.
+async fn judged(first: &First, mut seen: AnswerSeen) -> Result<Ground, Doubt> {
+    loop {
+        match judge(&first.contract, &seen, &first.rules) {
+            Verdict::Accept(ground) => return Ok(ground),
+            Verdict::Escalate(doubt) => return Err(doubt),
+            Verdict::NeedMore(Need::Verifier(name)) => {
+                let outcome = verify(&first.cascade.verifiers, &name, &seen).await;
+                seen.checks.push(Check { name, outcome });
+            }
+            // Nobody else is asked, and nothing more comes.
+            Verdict::NeedMore(Need::Agreement | Need::More) => return Err(Doubt::Unsure(0.0)),
+        }
+    }
+}
+
+/// A stream that is held back.
+struct Held<'f> {
+    first: &'f First,
+    stall: Duration,
+    hearing: Hearing,
+    beginning: Beginning,
+    body: Incoming,
+}
+
+/// How far a stream has come.
+enum Step {
+    /// It can be judged as a whole.
+    Ended,
+    /// It was judged by its beginning.
+    Judged(Result<Ground, Doubt>),
+    /// It broke.
+    Broke(Fault, End),
+}
+
+impl Held<'_> {
+    /// Holds a stream back until it convinces, is given up or breaks. If the client leaves
+    /// meanwhile, what was used goes to the receipt.
+    async fn flowing(mut self, head: Parts, reading: Reading, receipt: &mut Receipt) -> Came {
+        let mut looking = Looking::at(reading, receipt);
+        let step = match looking.reading() {
+            Some(reading @ Reading::Dialect(..)) => self.hold(reading).await,
+            // What is no stream of the dialect cannot be judged.
+            _ => Step::Judged(Err(Doubt::Broken)),
+        };
+        let verdict = match step {
+            Step::Judged(verdict) => verdict,
+            Step::Ended => judged(self.first, self.hearing.finish()).await,
+            Step::Broke(fault, end) => {
+                let so_far = Some(reported(looking.seen()));
+                return Came::Broken { fault, end, so_far };
+            }
+        };
+        let reading = looking.seen();
+        match verdict {
+            Ok(ground) => {
+                let answer = Answer::Flowing(head, self.beginning, self.body, reading);
+                Came::Convincing(answer, ground)
+            }
+            Err(doubt) => Came::Doubtful(doubt, reported(reading)),
+        }
+    }
+
+    async fn hold(&mut self, reading: &mut Reading) -> Step {
+        let Reading::Dialect(_, stream) = reading else {
+            return Step::Judged(Err(Doubt::Broken));
+        };
+        let since = *self.beginning.since.get_or_insert_with(Instant::now);
+        let held_until = since + self.first.held_at_most();
+        let mut silent_at = Instant::now() + self.stall;
+        for piece in &self.beginning.pieces {
+            self.hearing.push(piece);
+        }
+        loop {
+            if self.beginning.is_all || stream.is_over() {
+                return Step::Ended;
+            }
+            if let Some(verdict) = self.so_far(since) {
+                return Step::Judged(verdict);
+            }
+            let frame = match timeout_at(held_until.min(silent_at), self.body.frame()).await {
+                Ok(frame) => frame,
+                Err(_) if silent_at <= held_until => {
+                    return Step::Broke(Fault::Stalled, End::UpstreamBroke);
+                }
+                // Time is up, which the next look at the clock says.
+                Err(_) => continue,
+            };
+            let bytes = match frame {
+                None if stream.has_stopped() => {
+                    self.beginning.is_all = true;
+                    continue;
+                }
+                None | Some(Err(_)) => return Step::Broke(Fault::Cut, End::UpstreamBroke),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => bytes,
+                    Err(_) => continue,
+                },
+            };
+            silent_at = Instant::now() + self.stall;
+            let onward = match stream.push(&bytes) {
+                Pass::Whole => bytes,
+                Pass::Edited(edited) => Bytes::from(edited),
+            };
+            if stream.is_torn() {
+                return Step::Broke(Fault::Unreadable, End::UpstreamBroke);
+            }
+            if stream.upstream_error().is_some() {
+                return Step::Broke(Fault::Interrupted, End::UpstreamError);
+            }
+            if !onward.is_empty() {
+                self.hearing.push(&onward);
+                self.beginning.pieces.push_back(onward);
+            }
+        }
+    }
+
+    /// The verdict on what has come, if there is one.
+    fn so_far(&self, since: Instant) -> Option<Result<Ground, Doubt>> {
+        let First {
+            contract,
+            rules,
+            cascade,
+            ..
+        } = self.first;
+        let held = (self.hearing.bytes(), since.elapsed());
+        let seen = self.hearing.so_far();
+        match judge_prefix(contract, seen, rules, held, cascade.hold_back) {
+            Verdict::Accept(ground) => Some(Ok(ground)),
+            Verdict::Escalate(doubt) => Some(Err(doubt)),
+            Verdict::NeedMore(_) => None,
+        }
+    }
+}

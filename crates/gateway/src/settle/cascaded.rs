@@ -1,0 +1,118 @@
+//! A cascade in a call's account: its first leg went to a cheaper target than the client's own.
+//!
+//! **Invariant**: a leg whose answer is thrown away is booked with its true cost and counted against
+//! the lever, and its target is not blamed for it (test
+//! `an_answer_that_does_not_convince_is_booked_and_replaced`).
+
+use policy::cascade::verdict::{Doubt, Ground};
+use policy::dispatch::fault::Fault;
+use policy::dispatch::retry::Visible;
+use policy::ports::{End, Lever};
+
+use crate::dispatch::turn::Turn;
+use crate::route::Plan;
+use crate::settle::receipt::{Receipt, Reported};
+
+/// Where a call's cascade stands.
+#[derive(Debug)]
+pub(super) struct Cascaded {
+    own: Plan,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The leg under way is the cheap one.
+    First,
+    /// The cheap one is over, and the call goes on as if it had not been.
+    Beyond,
+}
+
+impl Cascaded {
+    /// The client's own target, while the cheap leg is under way.
+    pub(super) fn own(&self) -> Option<&Plan> {
+        (self.stage == Stage::First).then_some(&self.own)
+    }
+
+    /// The lever that the leg under way owes its target to.
+    pub(super) fn lever(&self) -> Lever {
+        match self.stage {
+            Stage::First => Lever::Cascade,
+            Stage::Beyond => Lever::Route,
+        }
+    }
+}
+
+impl Receipt {
+    /// The leg that begins is a cascade's cheap one; the client's own target is `own`.
+    pub fn cascades(&mut self, own: Plan) {
+        self.cascade = Some(Cascaded {
+            own,
+            stage: Stage::First,
+        });
+    }
+
+    /// The cheap leg's answer convinces: it is the call's.
+    pub fn convinced(&mut self, ground: Ground) {
+        let why = match ground {
+            Ground::Verified => "verified",
+            Ground::Likely(_) => "likely",
+        };
+        self.became("accepted", why);
+        if let (Some(notes), Ground::Likely(probability)) = (&mut self.placed.cascade, ground) {
+            notes.likely(probability);
+        }
+    }
+
+    /// It does not: it is paid for and thrown away.
+    pub fn doubted(&mut self, doubt: &Doubt, reported: Reported) {
+        self.became("escalated", doubt.name());
+        if let Some(notes) = &mut self.placed.cascade {
+            if let Doubt::Verifier(name) = doubt {
+                notes.failed_by(name);
+            }
+            if let Doubt::Unsure(probability) = doubt {
+                notes.likely(*probability);
+            }
+        }
+        if let Some(mut turn) = self.turn.take() {
+            turn.finished();
+        }
+        self.close_first(End::Answered, reported);
+    }
+
+    /// The cheap leg failed: nobody asks it again.
+    pub fn gave_way(&mut self, fault: Fault, end: End, so_far: Option<Reported>) {
+        self.became("failed", fault.name());
+        self.note(fault);
+        if let Some(mut turn) = self.turn.take() {
+            // To that target nothing follows, whatever the fault.
+            _ = turn.failed(fault, Visible::More);
+        }
+        self.close_first(end, Self::charged(fault, so_far));
+    }
+
+    /// The call goes on to the client's own target, on this turn.
+    pub fn goes_on(&mut self, turn: Turn) {
+        self.turn = Some(turn);
+    }
+
+    fn close_first(&mut self, end: End, reported: Reported) {
+        // The same call is about to be served where it was meant to go.
+        if let Some(ticket) = &mut self.ticket {
+            ticket.forget_elsewhere();
+        }
+        self.close_leg(end, reported);
+        self.so_far = None;
+        if let Some(cascade) = &mut self.cascade {
+            cascade.stage = Stage::Beyond;
+        }
+    }
+
+    fn became(&mut self, outcome: &'static str, why: &'static str) {
+        self.gateway.metrics.cascaded(outcome, why);
+        if let Some(notes) = &mut self.placed.cascade {
+            notes.became(outcome, why);
+        }
+    }
+}

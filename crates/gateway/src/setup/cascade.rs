@@ -1,0 +1,180 @@
+//! A route's cascade: the cheaper target that is asked first, and what its answers must pass.
+//!
+//! **Invariant**: a verifier that can be named can be run: its pattern is compiled, and its program
+//! has an absolute path (tests `patterns_are_read_once` and `faulty_cascades_are_named`).
+
+use std::path::PathBuf;
+
+use policy::cascade::verdict::{Curve, HoldBack, Rules};
+use regex_automata::meta;
+
+use crate::setup::{LeverMode, Target};
+
+/// 1 MiB: the automaton of a pattern; one for a whole alphabet in every position needs less.
+const PATTERN_BYTES_MAX: usize = 1024 * 1024;
+
+/// Points on the way from a mean log-probability to the probability of a token.
+const CURVE_POINTS: u32 = 64;
+
+/// A token of probability e^−6 is as good as excluded.
+const LOGPROB_LEAST: f64 = -6.0;
+
+/// A cheaper target before a call's own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cascade {
+    /// Who is asked first.
+    pub target: Target,
+    /// The lever.
+    pub mode: LeverMode,
+    /// The least mean probability of an answer's tokens, where its client asks for them.
+    pub accept_from: Option<f64>,
+    /// What its answers must pass.
+    pub verifiers: Vec<Verifier>,
+    /// How much of a stream may be held back.
+    pub hold_back: HoldBack,
+}
+
+/// Something of the operator's that tells good answers from bad ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verifier {
+    /// Its name in notes.
+    pub name: String,
+    /// What it does.
+    pub how: How,
+}
+
+/// How an answer's text is verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It must contain a match of this pattern.
+    Pattern(Pattern),
+    /// This program must succeed, with the text as its input.
+    Command {
+        /// An absolute path.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<String>,
+    },
+}
+
+/// A regular expression that takes time in proportion to the text, whatever both are.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    text: String,
+    regex: meta::Regex,
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Pattern {}
+
+impl Pattern {
+    /// Compiles a pattern; the error says what is wrong with it.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let limits = meta::Config::new().nfa_size_limit(Some(PATTERN_BYTES_MAX));
+        let regex = meta::Builder::new().configure(limits).build(text);
+        let regex = regex.map_err(|error| {
+            let Some(syntax) = error.syntax_error() else {
+                return "its automaton takes more than 1 MiB".to_owned();
+            };
+            let words = syntax.to_string();
+            words.lines().last().unwrap_or_default().to_owned()
+        })?;
+        let text = text.to_owned();
+        Ok(Self { text, regex })
+    }
+
+    /// Whether it matches anywhere.
+    pub fn matches(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+}
+
+impl Cascade {
+    /// How answers are judged; `has_logprobs` says whether they tell how sure their tokens were.
+    pub fn rules(&self, has_logprobs: HasLogprobs) -> Rules {
+        let verifiers = self.verifiers.iter();
+        let rules = Rules {
+            verifiers: verifiers.map(|verifier| verifier.name.clone()).collect(),
+            ..Rules::default()
+        };
+        match (self.accept_from, has_logprobs) {
+            (Some(accept_from), HasLogprobs::Yes) => Rules {
+                accept_from,
+                sureness: exponential(),
+                ..rules
+            },
+            _ => rules,
+        }
+    }
+}
+
+/// Whether an answer tells how sure its tokens were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HasLogprobs {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+}
+
+/// From a mean log-probability to the probability that it is the logarithm of.
+fn exponential() -> Option<Curve> {
+    let steps = 0..=CURVE_POINTS;
+    let points = steps.map(|step| {
+        let logprob = LOGPROB_LEAST * (1.0 - f64::from(step) / f64::from(CURVE_POINTS));
+        (logprob, logprob.exp())
+    });
+    Curve::new(points.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_read_once() {
+        for (text, given, expect) in [
+            (r"^\d+$", "42", Ok(true)),
+            (r"^\d+$", "42 or so", Ok(false)),
+            ("(?i)yes", "Oh YES", Ok(true)),
+            ("(", "", Err("unclosed group")),
+            (r"(\w{1000}){1000}", "", Err("more than 1 MiB")),
+        ] {
+            let found = Pattern::new(text).map(|pattern| pattern.matches(given));
+            match (found, expect) {
+                (Ok(found), Ok(expect)) => assert_eq!(found, expect, "{text}"),
+                (Err(found), Err(expect)) => assert!(found.contains(expect), "{text}: {found}"),
+                (found, expect) => assert_eq!(found, expect.map_err(str::to_owned), "{text}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_threshold_is_a_probability_of_tokens() {
+        let cascade = Cascade {
+            target: Target {
+                provider: "p".into(),
+                model: "m".into(),
+            },
+            mode: LeverMode::On,
+            accept_from: Some(0.9),
+            verifiers: Vec::new(),
+            hold_back: HoldBack::default(),
+        };
+        assert_eq!(cascade.rules(HasLogprobs::No), Rules::default());
+        let rules = cascade.rules(HasLogprobs::Yes);
+        let curve = rules.sureness.expect("a curve");
+        for probability in [1.0_f64, 0.95, 0.9, 0.5, 0.05] {
+            let found = curve.at(probability.ln()).expect("a point");
+            assert!(
+                (found - probability).abs() < 0.002,
+                "{probability}: {found}"
+            );
+        }
+    }
+}
