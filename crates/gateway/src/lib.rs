@@ -38,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::receive::guesses::Guesses;
 use crate::receive::keyring::Keyring;
 use crate::receive::{GUESS_DELAY, GUESSES_AT_ONCE};
+use crate::route::cascade::Records;
 use crate::route::learned::Learned;
 use crate::setup::Setup;
 use crate::tasks::Tasks;
@@ -70,6 +71,8 @@ pub struct Gateway {
     pub http: Http,
     /// What the route lever remembers.
     routing: Mutex<Memory>,
+    /// How the cheap targets of cascades have fared.
+    pub cascades: Records,
     /// What outcomes have taught it.
     pub learned: Learned,
     /// What the think lever remembers.
@@ -112,6 +115,7 @@ impl Gateway {
             tasks: Tasks::default(),
             http,
             routing: Mutex::default(),
+            cascades: Records::default(),
             learned: Learned::default(),
             thinking: ThinkMemory::default(),
             lowered: Lowered::default(),

@@ -173,8 +173,7 @@ impl Service<'_> {
                 input: None,
                 tail: tail(&request),
             },
-            conversation: (placed.route.plans.len() > 1 || placed.cascade.is_some())
-                .then_some(conversation),
+            conversation: (placed.route.plans.len() > 1).then_some(conversation),
             bound: self.bound(dialect, || Bound::of(&request)),
         };
         let due = degrade::due(self, &request, &placed, job.user);

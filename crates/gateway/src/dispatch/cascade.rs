@@ -77,7 +77,7 @@ pub async fn ask(service: &Service<'_>, job: &Job<'_>, shape: impl Fn(&Plan) -> 
     let Ok(mut receipt) = legs::open(service, job, &first.plan, &mut shaped, turn) else {
         return Asked::Nobody;
     };
-    receipt.cascades(first.own.clone());
+    receipt.cascades(&first.name, first.own.clone());
     match legs::leg(service, job, &first.plan, shaped, &mut receipt).await {
         Err(Failed {
             fault, end, so_far, ..

@@ -4,10 +4,12 @@
 //! key, fails, or would do again what only the provider can do, is never asked (test
 //! `unfit_calls_go_straight_to_their_own_target`).
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use policy::cascade::contract::Contract;
+use policy::cascade::record::{Asks, Fared, Record};
 use policy::cascade::verdict::Rules;
 use policy::dispatch::patience::{FIRST_TOKEN_MS, FIRST_TOKEN_MS_THINKING};
 use policy::dispatch::{patience, retry};
@@ -18,12 +20,37 @@ use policy::route::sessions::Kind;
 use serde::Serialize;
 use wire::dialect::request::Request;
 use wire::json::Tape;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::life::Service;
 use crate::route::{Plan, Route, plan, with_first};
 use crate::setup::cascade::{Cascade, HasLogprobs};
 use crate::setup::{LeverMode, Rule};
+
+/// How the cheap target of each cascade has fared.
+#[derive(Debug, Default)]
+pub struct Records(Mutex<HashMap<String, Record>>);
+
+impl Records {
+    /// Of the cascade of that name. Names are those of routes and targets of the configuration.
+    fn with<R>(&self, name: &str, change: impl FnOnce(&mut Record) -> R) -> R {
+        let mut records = self.lock();
+        if let Some(record) = records.get_mut(name) {
+            return change(record);
+        }
+        change(records.entry(name.to_owned()).or_default())
+    }
+
+    /// An answer was judged.
+    pub fn came(&self, name: &str, fared: Fared) {
+        self.with(name, |record| record.came(fared));
+    }
+
+    /// Also after a panic elsewhere: a share may be off then, money is not.
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Record>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What a route's cascade comes to for one call.
 #[derive(Debug)]
@@ -41,6 +68,8 @@ pub struct First {
     pub plan: Plan,
     /// The client's own.
     pub own: Plan,
+    /// What the cascade's record goes by.
+    pub name: String,
     /// The cheap one, and those behind it, which are only there to be waited for less.
     pub route: Route,
     /// What its answer must keep.
@@ -51,7 +80,7 @@ pub struct First {
     pub cascade: Arc<Cascade>,
     /// How its answer comes.
     pub comes: Comes,
-    /// The conversation.
+    /// What names the conversation at the cheap target, apart from its home at its own.
     pub conversation: u64,
 }
 
@@ -74,6 +103,9 @@ pub struct CascadeNotes {
     target_usd: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     own_usd: Option<String>,
+    /// The share of its answers that convinced lately.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepts: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unfit: Option<&'static str>,
     /// What became of it: `accepted`, `escalated` or `failed`.
@@ -168,18 +200,21 @@ pub fn cascading(
     };
     let contract = Contract::read(request.dialect, request.body);
     let cheap = plan(service.setup, target, request.dialect);
-    let unfit = match (&cheap, contract.barred) {
-        (_, Some(barred)) => Some(barred.name()),
-        (None, None) => Some("other_dialect"),
-        (Some(cheap), None) => unfit(service, request, talk, (cheap, goes), &mut notes),
+    let name = format!("{} {}", rule.name, notes.target);
+    let fit = match (&cheap, contract.barred) {
+        (_, Some(barred)) => Err(barred.name()),
+        (None, None) => Err("other_dialect"),
+        (Some(cheap), None) => costs(service, request, talk, (cheap, goes), &mut notes)
+            .and_then(|costs| worth(service, (cascade.mode, &name), costs, &mut notes)),
     };
-    notes.unfit = unfit;
-    let acts = unfit.is_none() && cascade.mode == LeverMode::On;
+    notes.unfit = fit.err();
+    let acts = fit.is_ok() && cascade.mode == LeverMode::On;
     let first = cheap.filter(|_| acts).and_then(|plan| {
         let healths = &service.gateway.healths;
         let route = with_first(service.setup, healths, plan.clone(), own.clone());
         route.first()?.is_same(&plan).then(|| First {
             own: client.unwrap_or(goes).clone(),
+            name,
             plan,
             route,
             contract,
@@ -190,20 +225,21 @@ pub fn cascading(
             } else {
                 Comes::Whole
             },
-            conversation: talk.conversation,
+            conversation: apart(talk.conversation),
         })
     });
     Some(Cascading { notes, first })
 }
 
-/// Why the cheap target is not asked; what both cost is noted where it is known.
-fn unfit(
+/// What a call costs at the cheap target and at its own, or why the cheap one is not asked. What is
+/// known of it is noted.
+fn costs(
     service: &Service<'_>,
     request: &Request<'_>,
     talk: Talk,
     (cheap, own): (&Plan, &Plan),
     notes: &mut CascadeNotes,
-) -> Option<&'static str> {
+) -> Result<(PicoUsd, PicoUsd), &'static str> {
     let Service {
         gateway,
         setup,
@@ -217,36 +253,65 @@ fn unfit(
         let mut routing = gateway.routing();
         routing.comes(conversation, talk.kind, bytes, head, call.at)
     });
-    let home = gateway.healths.home(conversation);
     let place = gateway.healths.place(&cheap.name());
-    // Where the conversation was answered last its prefix is warm; unless that is known to be the
-    // cheap target, it is the other one.
-    let is_cheap_home = home == Some(place);
-    let cost = |plan: &Plan, is_home: bool| -> Option<PicoUsd> {
+    // The cheap target has a prefix warm only if it was asked before; that the other one has it, too,
+    // is the cautious guess.
+    let was_asked = gateway.healths.home(apart(conversation)) == Some(place);
+    let cost = |plan: &Plan, is_warm: bool| -> Option<PicoUsd> {
         let model = setup.prices.find(&plan.upstream.prices, &plan.model)?;
-        let load = turned.load(is_home);
+        let load = turned.load(is_warm);
         Some(forecast(model, now, load, &turned.outlook)?.now)
     };
-    let costs = (cost(cheap, is_cheap_home), cost(own, !is_cheap_home));
+    let costs = (cost(cheap, was_asked), cost(own, true));
     notes.target_usd = costs.0.map(PicoUsd::exact);
     notes.own_usd = costs.1.map(PicoUsd::exact);
     let model = setup.prices.find(&cheap.upstream.prices, &cheap.model);
     let window = model.and_then(|model| model.context);
     let health = gateway.healths.at(place);
     if call.may_call(&cheap.name()).is_err() && call.may_call(&cheap.model).is_err() {
-        return Some("not_allowed");
+        return Err("not_allowed");
     }
     if window.is_some_and(|window| turned.input > window) {
-        return Some("too_long");
+        return Err("too_long");
     }
     if health.breaker.is_barred(&setup.breaker, now) {
-        return Some("failing");
+        return Err("failing");
     }
     match costs {
-        (Some(cheap), Some(own)) if cheap < own => None,
-        (Some(_), Some(_)) => Some("dearer"),
-        _ => Some("unpriced"),
+        (Some(cheap), Some(own)) if cheap < own => Ok((cheap, own)),
+        (Some(_), Some(_)) => Err("dearer"),
+        _ => Err("unpriced"),
     }
+}
+
+/// Whether asking the cheap target pays, by how its answers have fared lately.
+fn worth(
+    service: &Service<'_>,
+    (mode, name): (LeverMode, &str),
+    (cheap, own): (PicoUsd, PicoUsd),
+    notes: &mut CascadeNotes,
+) -> Result<(), &'static str> {
+    let records = &service.gateway.cascades;
+    let asks = records.with(name, |record| {
+        let accepts = record.accepts();
+        notes.accepts = Some(format!("{accepts:.3}"));
+        // Who only observes does not know better than at first.
+        if mode == LeverMode::On {
+            record.asks(cheap, own)
+        } else {
+            Asks::Pays
+        }
+    });
+    match asks {
+        Asks::Pays | Asks::Retrial => Ok(()),
+        Asks::Never => Err("does_not_pay"),
+    }
+}
+
+/// What names a conversation at a cheap target: to ask that one first must not make the client's own
+/// deployments forget which of them has it warm.
+fn apart(conversation: u64) -> u64 {
+    xxh3_64_with_seed(b"cascade", conversation)
 }
 
 /// Whether the client asks for the log-probabilities of its answer's tokens.

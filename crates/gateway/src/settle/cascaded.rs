@@ -4,8 +4,9 @@
 //! the lever, and its target is not blamed for it (test
 //! `an_answer_that_does_not_convince_is_booked_and_replaced`).
 
+use policy::cascade::record::Fared;
 use policy::cascade::verdict::{Doubt, Ground};
-use policy::dispatch::fault::Fault;
+use policy::dispatch::fault::{Blame, Fault};
 use policy::dispatch::retry::Visible;
 use policy::ports::{End, Lever};
 
@@ -17,6 +18,8 @@ use crate::settle::receipt::{Receipt, Reported};
 #[derive(Debug)]
 pub(super) struct Cascaded {
     own: Plan,
+    /// What the cascade's record goes by.
+    name: String,
     stage: Stage,
 }
 
@@ -44,10 +47,12 @@ impl Cascaded {
 }
 
 impl Receipt {
-    /// The leg that begins is a cascade's cheap one; the client's own target is `own`.
-    pub fn cascades(&mut self, own: Plan) {
+    /// The leg that begins is the cheap one of a cascade of that name; the client's own target is
+    /// `own`.
+    pub fn cascades(&mut self, name: &str, own: Plan) {
         self.cascade = Some(Cascaded {
             own,
+            name: name.to_owned(),
             stage: Stage::First,
         });
     }
@@ -59,6 +64,7 @@ impl Receipt {
             Ground::Likely(_) => "likely",
         };
         self.became("accepted", why);
+        self.fared(Fared::Accepted);
         if let (Some(notes), Ground::Likely(probability)) = (&mut self.placed.cascade, ground) {
             notes.likely(probability);
         }
@@ -67,6 +73,7 @@ impl Receipt {
     /// It does not: it is paid for and thrown away.
     pub fn doubted(&mut self, doubt: &Doubt, reported: Reported) {
         self.became("escalated", doubt.name());
+        self.fared(Fared::Rejected);
         if let Some(notes) = &mut self.placed.cascade {
             if let Doubt::Verifier(name) = doubt {
                 notes.failed_by(name);
@@ -84,6 +91,11 @@ impl Receipt {
     /// The cheap leg failed: nobody asks it again.
     pub fn gave_way(&mut self, fault: Fault, end: End, so_far: Option<Reported>) {
         self.became("failed", fault.name());
+        // What the upstream is to blame for passes, and its breaker knows; what it does not take, it
+        // will not take next time.
+        if fault.blame(self.credential) != Blame::Upstream {
+            self.fared(Fared::Rejected);
+        }
         self.note(fault);
         if let Some(mut turn) = self.turn.take() {
             // To that target nothing follows, whatever the fault.
@@ -106,6 +118,12 @@ impl Receipt {
         self.so_far = None;
         if let Some(cascade) = &mut self.cascade {
             cascade.stage = Stage::Beyond;
+        }
+    }
+
+    fn fared(&self, fared: Fared) {
+        if let Some(cascade) = &self.cascade {
+            self.gateway.cascades.came(&cascade.name, fared);
         }
     }
 

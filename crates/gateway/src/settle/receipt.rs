@@ -94,7 +94,7 @@ pub struct Receipt {
     /// Why the leg under way goes no further.
     broke: Option<Fault>,
     /// Whose credential the leg under way carries.
-    credential: Credential,
+    pub(super) credential: Credential,
     pub(super) turn: Option<Turn>,
     hold: Option<HoldId>,
     notices: Vec<String>,

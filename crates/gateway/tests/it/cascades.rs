@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use gateway::setup::cascade::{Cascade, How, Pattern, Verifier};
-use gateway::setup::{LeverMode, Setup, Target};
+use gateway::setup::{AskUsage, LeverMode, Setup, Target};
 use policy::cascade::verdict::HoldBack;
 use policy::money::PicoUsd;
 use policy::ports::{End, Lever};
@@ -372,6 +372,66 @@ async fn a_stream_beyond_its_bounds_is_given_up() {
             assert_eq!(notes["why"], "held_too_long", "{notes}");
             assert!(settled.legs[0].estimated && settled.legs[0].cost > Some(PicoUsd::ZERO));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_cheap_target_that_never_convinces_is_seldom_asked() {
+    let error = r#"{"type":"error","error":{"type":"invalid_request_error","message":"x"}}"#;
+    for row in ROWS {
+        let declines = answer(row, cheap(row), &Says::text("I can't help with that."));
+        for script in [Step::json(200, &declines), Step::json(400, error)] {
+            let own = answer(row, dear(row), &Says::text(PROSE));
+            let upstream = upstream(row, script, Step::json(200, &own)).await;
+            let stage = Stage::with(setup(upstream.url(), cascade(row))).await;
+            let mut asked = Vec::new();
+            for call in 1..=60 {
+                // Conversations of their own, so that nothing is warm.
+                let body = request(row, &json!({"user": format!("u{call}")}));
+                let response = stage.ask(&SPOKEN[row], &body).await;
+                assert_eq!(response.text(), own);
+                let (settled, notes) = last(&stage, call).await;
+                if settled.legs.len() == 2 {
+                    asked.push(call);
+                } else {
+                    assert_eq!(notes["unfit"], "does_not_pay", "{call}: {notes}");
+                }
+            }
+            // At first it is trusted; then every twentieth call looks again.
+            let is_first = |(place, call): &(usize, &usize)| place + 1 == **call;
+            let trusted = asked.iter().enumerate().take_while(is_first).count();
+            assert!((5..20).contains(&trusted), "{asked:?}");
+            let again: Vec<usize> = (trusted + 20..=60).step_by(20).collect();
+            assert_eq!(asked[trusted..], again, "{asked:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn usage_that_only_we_asked_for_stays_hidden() {
+    for row in ROWS {
+        let body = request(row, &json!({"stream": true}));
+        let mut answers = Vec::new();
+        for (mode, model) in [(LeverMode::Off, dear(row)), (LeverMode::On, cheap(row))] {
+            // The same words, whoever says them.
+            let script = stream_of(&events(row, "m", &Says::text(PROSE)));
+            let upstream = upstream(row, script.clone(), script).await;
+            let cascade = Cascade {
+                mode,
+                ..cascade(row)
+            };
+            let setup = Setup {
+                ask_usage: AskUsage::Always,
+                ..setup(upstream.url(), cascade)
+            };
+            let stage = Stage::with(setup).await;
+            answers.push(stage.ask(&SPOKEN[row], &body).await.text());
+            let (settled, _) = last(&stage, 1).await;
+            assert_eq!(models(&settled.legs), [model]);
+            assert_eq!(settled.cost, Some(cost(row, model)));
+        }
+        assert_eq!(answers[0], answers[1]);
+        assert!(!answers[0].contains("total_tokens"), "{}", answers[0]);
     }
 }
 

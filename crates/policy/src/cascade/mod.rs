@@ -5,6 +5,7 @@
 
 pub mod choice;
 pub mod contract;
+pub mod record;
 pub mod schema;
 pub mod signals;
 pub mod verdict;
