@@ -57,7 +57,7 @@ pub enum End {
     UpstreamBroke,
     /// The client went away.
     ClientGone,
-    /// The gateway refused; nothing was sent.
+    /// The gateway refused; nothing was sent, or nothing more.
     Refused,
     /// An operator stopped it.
     Stopped,

@@ -5,8 +5,6 @@
 //! `what_convinces_is_passed_on_unchanged` and
 //! `an_answer_that_does_not_convince_is_booked_and_replaced`).
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::Response;
 use http::response::Parts;
@@ -17,7 +15,7 @@ use policy::cascade::verdict::{Doubt, Ground, Need, Verdict, judge, judge_prefix
 use policy::dispatch::fault::Fault;
 use policy::ports::End;
 use tokio::time::{Instant, timeout_at};
-use wire::dialect::stream::Pass;
+use wire::dialect::stream::{Pass, Stream};
 
 use crate::dispatch::legs::{self, Answer, Failed, Job, Looking};
 use crate::dispatch::peek::Beginning;
@@ -82,7 +80,7 @@ pub async fn ask(service: &Service<'_>, job: &Job<'_>, shape: impl Fn(&Plan) -> 
         Err(Failed {
             fault, end, so_far, ..
         }) => receipt.gave_way(fault, end, so_far),
-        Ok(answer) => match convince(service, first, answer, &mut receipt).await {
+        Ok(answer) => match convince(first, answer, &mut receipt).await {
             Came::Convincing(answer, ground) => {
                 receipt.convinced(ground);
                 let idle = setup.limits.idle_timeout;
@@ -97,19 +95,12 @@ pub async fn ask(service: &Service<'_>, job: &Job<'_>, shape: impl Fn(&Plan) -> 
 }
 
 /// Judges the cheap target's answer.
-async fn convince(
-    service: &Service<'_>,
-    first: &First,
-    answer: Answer,
-    receipt: &mut Receipt,
-) -> Came {
+async fn convince(first: &First, answer: Answer, receipt: &mut Receipt) -> Came {
     match answer {
         Answer::Whole(head, bytes) => whole(first, (head, bytes), receipt).await,
         Answer::Flowing(head, beginning, body, reading) => {
-            let stall = service.setup.limits.idle_timeout;
             let held = Held {
                 first,
-                stall,
                 hearing: Hearing::new(first.plan.upstream.dialect),
                 beginning,
                 body,
@@ -130,10 +121,7 @@ async fn whole(first: &First, (head, bytes): (Parts, Bytes), receipt: &mut Recei
     receipt.saw(used());
     match judged(first, AnswerSeen::read(dialect, &bytes)).await {
         Ok(ground) => Came::Convincing(Answer::Whole(head, bytes), ground),
-        Err(doubt) => {
-            let used = used();
-            Came::Doubtful(doubt, used)
-        }
+        Err(doubt) => Came::Doubtful(doubt, used()),
     }
 }
 
@@ -156,7 +144,6 @@ async fn judged(first: &First, mut seen: AnswerSeen) -> Result<Ground, Doubt> {
 /// A stream that is held back.
 struct Held<'f> {
     first: &'f First,
-    stall: Duration,
     hearing: Hearing,
     beginning: Beginning,
     body: Incoming,
@@ -178,7 +165,7 @@ impl Held<'_> {
     async fn flowing(mut self, head: Parts, reading: Reading, receipt: &mut Receipt) -> Came {
         let mut looking = Looking::at(reading, receipt);
         let step = match looking.reading() {
-            Some(reading @ Reading::Dialect(..)) => self.hold(reading).await,
+            Some(Reading::Dialect(_, stream)) => self.hold(stream).await,
             // What is no stream of the dialect cannot be judged.
             _ => Step::Judged(Err(Doubt::Broken)),
         };
@@ -200,13 +187,9 @@ impl Held<'_> {
         }
     }
 
-    async fn hold(&mut self, reading: &mut Reading) -> Step {
-        let Reading::Dialect(_, stream) = reading else {
-            return Step::Judged(Err(Doubt::Broken));
-        };
+    async fn hold(&mut self, stream: &mut Stream) -> Step {
         let since = *self.beginning.since.get_or_insert_with(Instant::now);
         let held_until = since + self.first.held_at_most();
-        let mut silent_at = Instant::now() + self.stall;
         for piece in &self.beginning.pieces {
             self.hearing.push(piece);
         }
@@ -217,13 +200,9 @@ impl Held<'_> {
             if let Some(verdict) = self.so_far(since) {
                 return Step::Judged(verdict);
             }
-            let frame = match timeout_at(held_until.min(silent_at), self.body.frame()).await {
-                Ok(frame) => frame,
-                Err(_) if silent_at <= held_until => {
-                    return Step::Broke(Fault::Stalled, End::UpstreamBroke);
-                }
-                // Time is up, which the next look at the clock says.
-                Err(_) => continue,
+            // When time is up, the next look at the clock says so.
+            let Ok(frame) = timeout_at(held_until, self.body.frame()).await else {
+                continue;
             };
             let bytes = match frame {
                 None if stream.has_stopped() => {
@@ -236,7 +215,6 @@ impl Held<'_> {
                     Err(_) => continue,
                 },
             };
-            silent_at = Instant::now() + self.stall;
             let onward = match stream.push(&bytes) {
                 Pass::Whole => bytes,
                 Pass::Edited(edited) => Bytes::from(edited),

@@ -11,7 +11,6 @@ use std::time::Duration;
 use policy::cascade::contract::Contract;
 use policy::cascade::record::{Asks, Fared, Record};
 use policy::cascade::verdict::Rules;
-use policy::dispatch::patience::{FIRST_TOKEN_MS, FIRST_TOKEN_MS_THINKING};
 use policy::dispatch::{patience, retry};
 use policy::money::PicoUsd;
 use policy::route::economics::forecast;
@@ -93,7 +92,8 @@ pub enum Comes {
     Whole,
 }
 
-/// Why a call's answer is not sought at the cheap target.
+/// What is written down about a call's cascade: what both targets would cost, whether the cheap one
+/// was asked, and what became of its answer.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CascadeNotes {
     lever: &'static str,
@@ -142,17 +142,17 @@ impl First {
     /// others could stand in for.
     pub fn policy(&self, policy: retry::Policy) -> retry::Policy {
         let held = u64::try_from(self.cascade.hold_back.time_max.as_millis());
-        let first_token_ms_thinking = match self.comes {
-            Comes::Streamed => FIRST_TOKEN_MS,
-            Comes::Whole => FIRST_TOKEN_MS_THINKING,
-        };
         let usual = policy.patience;
+        let first_token_ms_thinking = match self.comes {
+            Comes::Streamed => usual.first_token_ms.min(usual.first_token_ms_thinking),
+            Comes::Whole => usual.first_token_ms_thinking,
+        };
         retry::Policy {
             retries: 0,
             // The second one is never sent: it says that somebody else could answer.
             legs_max: 2,
             patience: patience::Rules {
-                first_token_ms_thinking: usual.first_token_ms_thinking.min(first_token_ms_thinking),
+                first_token_ms_thinking,
                 kept_back_ms: held.unwrap_or(usual.kept_back_ms).min(usual.kept_back_ms),
                 ..usual
             },

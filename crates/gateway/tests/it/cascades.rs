@@ -463,3 +463,49 @@ async fn the_cheap_leg_is_compared_with_the_clients_own_cache() {
         stage.clock.turn(20_000);
     }
 }
+
+#[tokio::test]
+async fn a_replaced_call_is_compared_as_if_it_was_served_once() {
+    use crate::cache::{conversation, simulated};
+    use crate::stage::{Hands, full};
+    let clock = Hands::default();
+    let upstream = simulated(clock.clone(), Vec::new()).await;
+    let plain = setup(
+        upstream.url(),
+        verified(ANTHROPIC, vec![pattern("^never$")]),
+    );
+    let setup = Setup {
+        rules: plain.rules,
+        ..full(upstream.url())
+    };
+    let stage = Stage::at(clock, setup).await;
+    for turn in 1..=3 {
+        // The client marks its own prefix, which its own target writes and reads.
+        let mut body: Value = serde_json::from_str(&conversation(turn)).unwrap();
+        let mark = json!({"type": "ephemeral"});
+        body["system"] = json!([{"type": "text", "text": body["system"], "cache_control": mark}]);
+        stage.ask(&SPOKEN[ANTHROPIC], body.to_string()).await;
+        let (settled, notes) = last(&stage, turn).await;
+        assert_eq!(models(&settled.legs), [cheap(ANTHROPIC), dear(ANTHROPIC)]);
+        let wasted = settled.legs[0].cost.unwrap();
+        let saved = |lever| settled.savings.get(&lever).copied().unwrap_or_default();
+        assert_eq!(saved(Lever::Cascade), PicoUsd::ZERO - wasted, "{notes}");
+        let own = settled.legs[1].cost.unwrap();
+        assert_eq!(
+            settled.untouched,
+            Some(own + saved(Lever::Cache)),
+            "{notes}"
+        );
+        // Untouched, the first call would have written what its client marks, not read it.
+        if turn == 1 {
+            let usage = &settled.legs[1].usage;
+            let uncached = i128::from(usage.input().0) * 3_000_000;
+            let output = i128::from(usage.output.0) * 15_000_000;
+            assert!(
+                settled.untouched > Some(PicoUsd(uncached + output)),
+                "{settled:?}"
+            );
+        }
+        stage.clock.turn(20_000);
+    }
+}
