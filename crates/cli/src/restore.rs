@@ -23,11 +23,10 @@ pub(crate) fn restore(gateway: &Gateway, place: &Place, now: Moment) -> anyhow::
     };
     let read = || {
         let reader = SqliteReader::open(path)?;
-        let (spent, cut_off) = (
-            reader.spending(&SpentBy::since(since))?,
-            reader.cut_off(now)?,
-        );
-        gateway.accounts.restore(&spent, &cut_off, now);
+        let of = SpentBy::since(since);
+        let (spent, at) = (reader.spending(&of)?, reader.spending_at(&of)?);
+        let cut_off = reader.cut_off(now)?;
+        gateway.accounts.restore(&spent, &at, &cut_off, now);
         anyhow::Ok(())
     };
     read().context("cannot read from the ledger what the budgets have seen")
@@ -42,9 +41,12 @@ pub(crate) fn adopt(gateway: &Gateway, setup: Setup, place: &Place) {
     };
     let spent = SqliteReader::open(path)
         .map_err(Fault::from)
-        .and_then(|reader| reader.spending(&missing));
+        .and_then(|reader| Ok((reader.spending(&missing)?, reader.spending_at(&missing)?)));
     match spent {
-        Ok(spent) => gateway.accounts.fill(&gaps, &spent, gateway.clock.now()),
+        Ok((spent, at)) => {
+            let now = gateway.clock.now();
+            gateway.accounts.fill(&gaps, &spent, &at, now);
+        }
         Err(error) => tracing::error!(%error, "changed limits count from now on"),
     }
 }

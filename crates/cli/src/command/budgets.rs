@@ -92,7 +92,9 @@ fn used(reader: &dyn LedgerReader, budgets: &Budgets, now: Moment) -> Result<Vec
     // Open calls before spent money: a call that settles in between shows twice rather than not.
     let mut holding = reader.under_way(now)?;
     holding.extend(reader.cut_off(now)?);
-    accounts.restore(&reader.spending(&SpentBy::since(since))?, &holding, now);
+    let of = SpentBy::since(since);
+    let (spent, at) = (reader.spending(&of)?, reader.spending_at(&of)?);
+    accounts.restore(&spent, &at, &holding, now);
     Ok(accounts.report(now))
 }
 

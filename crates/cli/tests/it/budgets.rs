@@ -45,15 +45,17 @@ fn budgets_are_those_of_the_gateway() {
         |more: &[&str]| home.json(&[&["budgets", "--json", "--config", config], more].concat());
     assert_eq!(json(&[]), counted);
     let usage = &counted["usage"];
-    assert_eq!(usage.as_array().unwrap().len(), 2, "{usage}");
-    let (calls, daily) = (&usage[0], &usage[1]);
+    // The model is counted by its own name, and with its provider's.
+    assert_eq!(usage.as_array().unwrap().len(), 3, "{usage}");
+    let (calls, named, daily) = (&usage[0], &usage[1], &usage[2]);
+    assert_eq!(named["scope"]["id"], "openai/gpt-5.4");
     assert_eq!((&calls["spent"], &calls["left"]), (&2.into(), &0.into()));
     assert!(daily["spent"].as_u64().unwrap() > 0, "{daily}");
     assert_eq!(daily["held"], 0);
 
     assert_eq!(
         json(&["--kind", "model"])["usage"],
-        Value::from(vec![calls.clone()])
+        Value::from(vec![calls.clone(), named.clone()])
     );
     assert_eq!(
         json(&["--limit", "daily", "--id", "nobody"])["usage"],

@@ -3,6 +3,7 @@
 //! **Invariant**: what was held is settled or released exactly once, with the call's receipt
 //! (test `hard_budgets_are_never_exceeded`).
 
+pub mod holds;
 pub mod payers;
 pub mod seen;
 pub mod stops;
@@ -12,22 +13,20 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use policy::admit::book::Book;
 use policy::admit::book::hold::{Ask, HoldId, Need, UnknownPrice};
 use policy::admit::book::meter::Gap;
 use policy::admit::book::report::Usage;
 use policy::admit::book::restore::Past;
-use policy::admit::book::{Book, NotRaised};
 use policy::admit::degrade::{self, Due};
 use policy::admit::scope::Scope;
 use policy::admit::tally::{Notice, Spent};
 use policy::moment::Moment;
-use policy::money::PicoUsd;
-use policy::ports::read::{Spending, SpentBy};
+use policy::ports::read::{Spending, SpendingAt, SpentBy};
 use policy::ports::{CallId, CallOpened, Held, Leg};
-use policy::refusal::{Reason, Refusal};
-use wire::usage::Tokens;
+use policy::refusal::Refusal;
 
-use crate::admit::payers::{scopes, scopes_of_spending};
+use crate::admit::payers::{all, at_target, at_target_of_spending, scopes, scopes_of_spending};
 use crate::admit::seen::Seen;
 use crate::metrics::BudgetCounters;
 use crate::setup::Budgets;
@@ -113,20 +112,28 @@ impl Accounts {
     }
 
     /// Takes in what an edit made to count.
-    pub fn fill(&self, gaps: &Gaps, spent: &[Spending], now: Moment) {
-        let payers = payers_of(spent);
+    pub fn fill(&self, gaps: &Gaps, spent: &[Spending], at: &[SpendingAt], now: Moment) {
+        let (payers, targets) = (payers_of(spent), targets_of(at));
         let mut kept = self.lock();
         for gap in &gaps.counters {
             kept.book.fill(gap, past(spent, &payers), now);
+            kept.book.fill(gap, past_at(at, &targets), now);
         }
     }
 
     /// Takes in what the ledger knows: what was spent, and what may have been.
-    pub fn restore(&self, spent: &[Spending], cut_off: &[CallOpened], now: Moment) {
-        let payers = payers_of(spent);
+    pub fn restore(
+        &self,
+        spent: &[Spending],
+        at: &[SpendingAt],
+        cut_off: &[CallOpened],
+        now: Moment,
+    ) {
+        let (payers, targets) = (payers_of(spent), targets_of(at));
         let mut kept = self.lock();
         let book = &mut kept.book;
         book.restore(past(spent, &payers), now);
+        book.restore(past_at(at, &targets), now);
         for opened in cut_off {
             let Some(held) = opened.held else { continue };
             let need = Need {
@@ -143,6 +150,13 @@ impl Accounts {
                 expires_at: now.after(RESTORED_HOLD_MS),
             };
             book.restore_hold(&ask, opened.at, now);
+            // Which leg took how much nobody knows: all of it may be the last one's.
+            let scopes = at_target(opened);
+            let ask = Ask {
+                scopes: &scopes,
+                ..ask
+            };
+            book.restore_leg_hold(&ask, opened.at, now);
         }
     }
 
@@ -173,77 +187,14 @@ impl Accounts {
         }
     }
 
-    /// Holds what a call's first leg may use, in one step over everything that it is charged to.
-    pub fn reserve(
-        &self,
-        opened: &CallOpened,
-        need: Need,
-        now: Moment,
-    ) -> Result<(HoldId, Vec<Notice>), Box<Spent>> {
-        let scopes = scopes(opened);
-        let ask = Ask {
-            scopes: &scopes,
-            need,
-            expires_at: now.after(HOLD_MS),
-        };
-        let (hold, notices) = self.step(now, |kept| {
-            let reserved = kept.book.reserve(now, &ask)?;
-            kept.calls.insert(reserved.0, opened.call.clone());
-            Ok::<_, Box<Spent>>(reserved)
-        })?;
-        self.told(&notices);
-        Ok((hold, notices))
-    }
-
     /// What the limits of a call want done to it before it asks for its money.
     pub fn due(&self, opened: &CallOpened, now: Moment) -> Option<Due> {
-        degrade::due(self.lock().book.usage(&scopes(opened), now))
+        degrade::due(self.lock().book.usage(&all(opened), now))
     }
 
     /// Counts what limits told.
     pub fn told(&self, notices: &[Notice]) {
         self.counters.told(notices);
-    }
-
-    /// Holds what a further leg may use.
-    pub fn raise(&self, hold: HoldId, need: &Need, now: Moment) -> Result<(), Refusal> {
-        let until = now.after(HOLD_MS);
-        let raised = self.step(now, |kept| kept.book.raise(now, hold, need, until));
-        match raised {
-            Ok(notices) => {
-                self.told(&notices);
-                Ok(())
-            }
-            Err(NotRaised::Spent(spent)) => Err(self.refuse(&spent, now)),
-            Err(NotRaised::Gone) => Err(Refusal::new(
-                Reason::Internal,
-                "the money held for this call was let go; send the call again",
-            )),
-        }
-    }
-
-    /// Replaces what was held by what was used.
-    pub fn settle(
-        &self,
-        hold: HoldId,
-        cost: Option<PicoUsd>,
-        tokens: Tokens,
-        now: Moment,
-    ) -> Vec<Notice> {
-        let notices = self.step(now, |kept| {
-            kept.calls.remove(&hold);
-            kept.book.settle(now, hold, cost, tokens).1
-        });
-        self.told(&notices);
-        notices
-    }
-
-    /// Lets go what was held for a call of which nothing was sent.
-    pub fn release(&self, hold: HoldId, now: Moment) {
-        self.step(now, |kept| {
-            kept.calls.remove(&hold);
-            kept.book.release(now, hold)
-        });
     }
 
     /// Lets go what has expired, and forgets what matters no more. Every call does the same; this is
@@ -261,7 +212,7 @@ impl Accounts {
 
     /// What the limits of a call say of themselves, each that is half used or more.
     pub fn standing(&self, opened: &CallOpened, now: Moment) -> Vec<String> {
-        let usage = self.lock().book.usage(&scopes(opened), now);
+        let usage = self.lock().book.usage(&all(opened), now);
         usage.iter().filter_map(told::standing).collect()
     }
 
@@ -307,6 +258,23 @@ pub const fn held(need: &Need, now: Moment) -> Held {
 
 fn payers_of(spent: &[Spending]) -> Vec<Vec<Scope>> {
     spent.iter().map(scopes_of_spending).collect()
+}
+
+fn targets_of(spent: &[SpendingAt]) -> Vec<Vec<Scope>> {
+    spent.iter().map(at_target_of_spending).collect()
+}
+
+fn past_at<'a>(
+    spent: &'a [SpendingAt],
+    targets: &'a [Vec<Scope>],
+) -> impl Iterator<Item = Past<'a>> {
+    spent.iter().zip(targets).map(|(row, scopes)| Past {
+        scopes,
+        at: row.at,
+        cost: row.cost,
+        tokens: row.tokens,
+        requests: row.legs,
+    })
 }
 
 fn past<'a>(spent: &'a [Spending], payers: &'a [Vec<Scope>]) -> impl Iterator<Item = Past<'a>> {

@@ -4,7 +4,7 @@
 //! same scopes (test `a_restart_charges_the_same_payers`).
 
 use policy::admit::scope::{Kind, Scope};
-use policy::ports::read::Spending;
+use policy::ports::read::{Spending, SpendingAt};
 use policy::ports::{CallOpened, Payers};
 
 /// Everything that a call is charged to.
@@ -18,6 +18,37 @@ pub fn scopes(opened: &CallOpened) -> Vec<Scope> {
         ..
     } = opened;
     charged_to(key, session.as_deref(), task.as_deref(), model, payers)
+}
+
+/// The names of a leg's target, to which the leg alone is charged: the model's own and
+/// `provider/model`. Not the name that the client used, to which the whole call is charged.
+pub fn at_target(opened: &CallOpened) -> Vec<Scope> {
+    let target = opened.target.as_deref().and_then(|it| it.split_once('/'));
+    target.map_or_else(Vec::new, |(provider, model)| {
+        names_of(&opened.model, provider, model)
+    })
+}
+
+/// The same of legs of the past.
+pub fn at_target_of_spending(spending: &SpendingAt) -> Vec<Scope> {
+    names_of(&spending.asked, &spending.provider, &spending.model)
+}
+
+/// Everything that a call and its latest leg are charged to.
+pub fn all(opened: &CallOpened) -> Vec<Scope> {
+    let mut all = scopes(opened);
+    all.extend(at_target(opened));
+    all
+}
+
+fn names_of(asked: &str, provider: &str, model: &str) -> Vec<Scope> {
+    // What is passed through may name no model.
+    if model.is_empty() {
+        return Vec::new();
+    }
+    let names = [model.to_owned(), format!("{provider}/{model}")];
+    let names = names.into_iter().filter(|name| name != asked);
+    names.map(|name| Scope::new(Kind::Model, name)).collect()
 }
 
 /// Everything that calls of the past were charged to.
@@ -84,7 +115,7 @@ mod tests {
             endpoint: "/v1/messages".to_owned(),
             model: "m".to_owned(),
             provider: "p".to_owned(),
-            target: None,
+            target: Some("p/m/1".to_owned()),
             input_estimate: Tokens(1),
             payers: payers.clone(),
             held: None,
@@ -105,5 +136,26 @@ mod tests {
         let expect = "organisation `acme`, key `key_1`, user `ann`, session `s`, task `t`, \
                       model `m`, tag `a`, tag `b`";
         assert_eq!(names.join(", "), expect);
+
+        let at = |asked: &str, model: &str| SpendingAt {
+            asked: asked.to_owned(),
+            provider: "p".to_owned(),
+            model: model.to_owned(),
+            at: Moment(1),
+            cost: PicoUsd(1),
+            tokens: Tokens(1),
+            legs: 1,
+        };
+        assert_eq!(at_target(&opened), at_target_of_spending(&at("m", "m/1")));
+        for (asked, model, expect) in [
+            ("alias", "m/1", "model `m/1`, model `p/m/1`"),
+            ("m/1", "m/1", "model `p/m/1`"),
+            ("p/m/1", "m/1", "model `m/1`"),
+            ("", "", ""),
+        ] {
+            let names = at_target_of_spending(&at(asked, model));
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            assert_eq!(names.join(", "), expect, "{asked}");
+        }
     }
 }

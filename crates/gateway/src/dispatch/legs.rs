@@ -214,8 +214,8 @@ pub fn held(
     let now = gateway.clock.now();
     let need = needed(service, plan, bound, now);
     let reserved = gateway.accounts.reserve(opening.row(), need, now);
-    let (hold, notices) = reserved.map_err(Closed::Spent)?;
-    Ok(opening.holding(hold, admit::held(&need, now), &notices))
+    let (holds, notices) = reserved.map_err(Closed::Spent)?;
+    Ok(opening.holding(holds, admit::held(&need, now), &notices))
 }
 
 /// What a leg may use, and what it is expected to.

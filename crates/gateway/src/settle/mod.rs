@@ -7,6 +7,7 @@ pub mod beside;
 pub mod cascaded;
 pub mod faults;
 pub mod feedback;
+mod let_go;
 pub mod opening;
 pub mod receipt;
 pub mod savings;

@@ -7,13 +7,13 @@
 
 use std::sync::Arc;
 
-use policy::admit::book::hold::HoldId;
 use policy::admit::tally::Notice;
 use policy::dispatch::fault::Credential;
 use policy::ports::{CallOpened, Held};
 use policy::route::sessions::Kind;
 use wire::usage::Tokens;
 
+use crate::admit::holds::Holds;
 use crate::admit::stops::Live;
 use crate::admit::told::told;
 use crate::dispatch::degrade::Degraded;
@@ -36,7 +36,7 @@ pub struct Opening {
     pub(super) model: String,
     pub(super) ticket: Option<Box<Ticket>>,
     pub(super) turn: Option<Turn>,
-    pub(super) hold: Option<HoldId>,
+    pub(super) holds: Option<Holds>,
     pub(super) notices: Vec<String>,
     pub(super) placed: Box<Placement>,
     pub(super) think: Option<ThinkNotes>,
@@ -83,7 +83,7 @@ impl Opening {
             model: plan.model.clone(),
             ticket: None,
             turn: None,
-            hold: None,
+            holds: None,
             notices: Vec::new(),
             placed: Box::default(),
             think: None,
@@ -141,8 +141,8 @@ impl Opening {
 
     /// With what is held for it.
     #[must_use]
-    pub fn holding(mut self, hold: HoldId, held: Held, notices: &[Notice]) -> Self {
-        self.hold = Some(hold);
+    pub fn holding(mut self, holds: Holds, held: Held, notices: &[Notice]) -> Self {
+        self.holds = Some(holds);
         self.notices = notices.iter().map(told).collect();
         self.row.held = Some(held);
         self

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use policy::admit::book::hold::{HoldId, Need};
+use policy::admit::book::hold::Need;
 use policy::dispatch::fault::{Charge, Credential, Fault};
 use policy::dispatch::retry::Visible;
 use policy::moment::Moment;
@@ -17,8 +17,8 @@ use wire::usage::{Tokens, Usage};
 
 use crate::Gateway;
 use crate::admit;
+use crate::admit::holds::Holds;
 use crate::admit::stops::Live;
-use crate::admit::told::told;
 use crate::dispatch::degrade::Degraded;
 use crate::dispatch::shape::{Shaped, Ticket};
 use crate::dispatch::think::ThinkNotes;
@@ -80,7 +80,7 @@ pub enum Reported {
 pub struct Receipt {
     pub(super) gateway: Arc<Gateway>,
     setup: Arc<Setup>,
-    row: CallOpened,
+    pub(super) row: CallOpened,
     /// The provider of the leg under way.
     provider: String,
     prices: String,
@@ -88,7 +88,7 @@ pub struct Receipt {
     pub(super) ticket: Option<Box<Ticket>>,
     leg: LegClock,
     /// The legs that are over.
-    legs: Vec<Leg>,
+    pub(super) legs: Vec<Leg>,
     /// Why they failed.
     faults: Faults,
     /// Why the leg under way goes no further.
@@ -96,7 +96,7 @@ pub struct Receipt {
     /// Whose credential the leg under way carries.
     pub(super) credential: Credential,
     pub(super) turn: Option<Turn>,
-    hold: Option<HoldId>,
+    pub(super) holds: Option<Holds>,
     notices: Vec<String>,
     pub(super) placed: Box<Placement>,
     /// How hard the leg under way was asked to think.
@@ -144,7 +144,7 @@ impl Receipt {
             model,
             ticket,
             turn,
-            hold,
+            holds,
             notices,
             placed,
             think,
@@ -167,7 +167,7 @@ impl Receipt {
             broke: None,
             credential,
             turn,
-            hold,
+            holds,
             notices,
             placed,
             think,
@@ -187,9 +187,11 @@ impl Receipt {
         need: Option<&Need>,
     ) -> Result<(), Refusal> {
         let ticket = shaped.ticket.take();
-        if let (Some(hold), Some(need)) = (self.hold, need) {
+        let was = self.row.target.replace(plan.name());
+        if let (Some(holds), Some(need)) = (&mut self.holds, need) {
             let now = self.gateway.clock.now();
-            if let Err(refusal) = self.gateway.accounts.raise(hold, need, now) {
+            if let Err(refusal) = self.gateway.accounts.raise(holds, &self.row, need, now) {
+                self.row.target = was;
                 // Nothing was sent, so that nothing is learnt: of the target as of its cache.
                 self.turn = None;
                 drop(ticket.map(|ticket| ticket.settle(None, End::Refused)));
@@ -384,6 +386,10 @@ impl Receipt {
         let Some(sent_at) = self.leg.sent_at.take() else {
             return (None, account.notes);
         };
+        if let Some(holds) = &mut self.holds {
+            let tokens = usage.as_ref().map(|usage| usage.input() + usage.output);
+            holds.leg_used(cost, tokens.unwrap_or_default());
+        }
         self.legs.push(Leg {
             provider: self.provider.clone(),
             model: self.model.clone(),
@@ -469,34 +475,6 @@ impl Receipt {
             }
             // Nothing is learnt: the turn gives its leg back when it is dropped.
             End::ClientGone | End::Refused | End::Stopped | End::Recovered => {}
-        }
-    }
-
-    /// Replaces what was held by what the legs used: to be done when the settled row is safe, for
-    /// money that is free again before could be held by another call, and both found open after a
-    /// crash.
-    fn let_go(&mut self, cost: Option<PicoUsd>, now: Moment) -> impl FnOnce() + Send + 'static {
-        let used = |leg: &Leg| leg.usage.input() + leg.usage.output;
-        self.legs
-            .iter()
-            .for_each(|leg| self.gateway.accounts.saw(leg));
-        let counted = self.legs.last().filter(|leg| !leg.estimated);
-        if let (Some(kind), Some(leg)) = (self.placed.kind, counted) {
-            let mut routing = self.gateway.routing();
-            routing.settled(kind, self.placed.bytes, &leg.usage);
-        }
-        let tokens = self.legs.iter().map(used);
-        let tokens = tokens.fold(Tokens(0), |sum, more| sum + more);
-        let (gateway, hold) = (Arc::clone(&self.gateway), self.hold.take());
-        let (call, was_sent) = (self.row.call.clone(), !self.legs.is_empty());
-        move || match hold {
-            None => {}
-            Some(hold) if !was_sent => gateway.accounts.release(hold, now),
-            Some(hold) => {
-                for notice in gateway.accounts.settle(hold, cost, tokens, now) {
-                    tracing::warn!(call = call.0, notice = told(&notice), "budget");
-                }
-            }
         }
     }
 

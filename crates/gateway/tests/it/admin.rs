@@ -255,8 +255,9 @@ async fn budgets_are_shown_to_the_last_digit() {
         json!({"limits": limits, "left_out": 0, "usage": usage})
     );
     for (query, rows) in [
-        ("", 2),
-        ("?limit=model-usd-soft", 1),
+        ("", 3),
+        // The model has two names: its own, and that with its provider.
+        ("?limit=model-usd-soft", 2),
         ("?id=gpt-5.4&limit=model-usd-soft", 1),
         ("?id=nobody", 0),
     ] {

@@ -394,7 +394,9 @@ async fn editing_a_limit_keeps_its_usage() {
         gaps.missing().map(|it| it.since),
         Some(policy::moment::Moment(1_793_491_200_000))
     );
-    gateway.accounts.fill(&gaps, &[spending(2 * one.0)], TODAY);
+    gateway
+        .accounts
+        .fill(&gaps, &[spending(2 * one.0)], &[], TODAY);
     assert_eq!(limit_spent(gateway, &stage), Units(2 * one.0));
     check_refused(&call(&stage, HAIKU).await);
 }
@@ -436,7 +438,7 @@ async fn a_call_that_an_edit_finds_under_way_counts_once() {
         }
     }
     let now = stage.clock.reading();
-    stage.gateway.accounts.fill(&gaps, &spent, now);
+    stage.gateway.accounts.fill(&gaps, &spent, &[], now);
     assert_eq!(limit_spent(&stage.gateway, &stage), Units(3_000_000_000));
 }
 
@@ -498,7 +500,7 @@ async fn a_call_that_a_crash_cut_off_blocks_nobody_longer_than_ten_minutes() {
     let cut_off = before.books.calls().remove(0).opened;
     // Another process starts with nothing but the row of the call.
     let after = staged(budgeted(upstream.url(), limits())).await;
-    after.gateway.accounts.restore(&[], &[cut_off], TODAY);
+    after.gateway.accounts.restore(&[], &[], &[cut_off], TODAY);
     assert_eq!(after.gateway.accounts.open_holds(), 1);
     check_refused(&call(&after, HAIKU).await);
     after.clock.turn(599_999);

@@ -14,6 +14,7 @@ mod bad_input;
 mod budgets;
 mod budgets_bounds;
 mod budgets_faults;
+mod budgets_models;
 mod budgets_told;
 mod cache;
 mod cascades;

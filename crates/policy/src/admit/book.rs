@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use wire::usage::Tokens;
 
-use crate::admit::book::hold::{Actual, Ask, Charges, Entry, Hold, HoldId, LegOf, Need};
+use crate::admit::book::hold::{Actual, Ask, Charges, Entry, Hold, HoldId, LegOf, Need, Of};
 use crate::admit::book::meter::{Gap, Meter, MeterId};
 use crate::admit::book::party::{Party, Payers};
 use crate::admit::limit::{self, Limit, LimitError, Measure, Mode, Units};
@@ -184,12 +184,32 @@ impl Book {
         now: Moment,
         ask: &Ask<'_>,
     ) -> Result<(HoldId, Vec<Notice>), Box<Spent>> {
+        self.count_unpriced(&Charges::of(&ask.need, LegOf::NewCall));
+        self.reserve_for(Of::Call, now, ask)
+    }
+
+    /// Holds what one leg of a call may use where the leg alone is charged, beside the hold of its
+    /// call: at the names of its target. It counts as one request, and raises no alarm.
+    pub fn reserve_leg(
+        &mut self,
+        now: Moment,
+        ask: &Ask<'_>,
+    ) -> Result<(HoldId, Vec<Notice>), Box<Spent>> {
+        self.reserve_for(Of::Leg, now, ask)
+    }
+
+    fn reserve_for(
+        &mut self,
+        of: Of,
+        now: Moment,
+        ask: &Ask<'_>,
+    ) -> Result<(HoldId, Vec<Notice>), Box<Spent>> {
         let now = self.advance(now);
         let charges = Charges::of(&ask.need, LegOf::NewCall);
-        self.count_unpriced(&charges);
         let entries = self.entries(ask.scopes);
         let observed = self.judge(ask.scopes, &entries, &charges)?;
         let hold = Hold {
+            of,
             scopes: ask.scopes.into(),
             entries,
             charges,
@@ -252,10 +272,10 @@ impl Book {
             return (Ended::Repeated, Vec::new());
         };
         let worst = held.charges.of_measure(Measure::Usd).worst;
-        match cost {
-            None => self.counts.unknown_costs += 1,
-            Some(cost) if Units::from(cost) > worst => self.counts.beyond_worst += 1,
-            Some(_) => {}
+        match (held.of, cost) {
+            (Of::Call, None) => self.counts.unknown_costs += 1,
+            (Of::Call, Some(cost)) if Units::from(cost) > worst => self.counts.beyond_worst += 1,
+            (Of::Call, Some(_)) | (Of::Leg, _) => {}
         }
         let used = Actual::of(cost, tokens, &held.charges);
         (ended, self.close(now, &held, ended, &used))
@@ -291,7 +311,7 @@ impl Book {
         {
             self.expiries.pop_first();
             if let Some(held) = self.holds.remove(&hold) {
-                self.counts.expired += 1;
+                self.counts.expired += u64::from(held.of == Of::Call);
                 self.close(now, &held, Ended::InTime, &Actual::NOTHING);
                 self.late.insert(hold, held);
                 self.late_order.push_back((now, hold));
@@ -301,8 +321,9 @@ impl Book {
             && (now.since(since) >= LATE_MS || self.late_order.len() > LATE_MAX)
         {
             self.late_order.pop_front();
-            let forgotten = self.late.remove(&hold).is_some();
-            self.counts.forgotten += u64::from(forgotten);
+            let forgotten = self.late.remove(&hold);
+            let is_call = forgotten.is_some_and(|held| held.of == Of::Call);
+            self.counts.forgotten += u64::from(is_call);
         }
         now
     }
@@ -418,7 +439,7 @@ impl Book {
             return (Ended::InTime, Some(held));
         }
         if let Some(held) = self.late.remove(&hold) {
-            self.counts.late += 1;
+            self.counts.late += u64::from(held.of == Of::Call);
             return (Ended::Late, Some(held));
         }
         self.counts.repeated += 1;

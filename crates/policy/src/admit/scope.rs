@@ -26,7 +26,7 @@ pub enum Kind {
     Task,
     /// A label of the client's.
     Tag,
-    /// A model, as the client names it: an alias is a model of its own.
+    /// A model, by each of its names: the client's for it, the target's own, and `provider/model`.
     Model,
 }
 

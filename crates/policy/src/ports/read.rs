@@ -292,6 +292,10 @@ pub trait LedgerReader: Send + Sync {
     /// unknown counts as what was held; running and recovered calls are left out.
     fn spending(&self, of: &SpentBy) -> Result<Vec<Spending>, Fault>;
 
+    /// What the legs of the same calls used, summed by target, model asked for and minute. A leg of
+    /// unknown cost counts as what was held for its call.
+    fn spending_at(&self, of: &SpentBy) -> Result<Vec<SpendingAt>, Fault>;
+
     /// The recovered calls whose hold lasts beyond `now`: what became of them nobody knows.
     fn cut_off(&self, now: Moment) -> Result<Vec<CallOpened>, Fault>;
 
@@ -348,6 +352,25 @@ pub struct Spending {
     pub tokens: Tokens,
     /// How many they are.
     pub calls: u64,
+}
+
+/// What some legs to the same target, of calls received within the same minute, used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpendingAt {
+    /// The model that the client asked for.
+    pub asked: String,
+    /// The target's provider.
+    pub provider: String,
+    /// The target's model, as the upstream knows it.
+    pub model: String,
+    /// When the first of the calls was received.
+    pub at: Moment,
+    /// What the legs cost.
+    pub cost: PicoUsd,
+    /// Their tokens, input and output.
+    pub tokens: Tokens,
+    /// How many they are.
+    pub legs: u64,
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::ports::outcomes::Outcome;
 use policy::ports::read::{
-    By, Calls, Filter, LedgerReader, Slice, Spending, SpentBy, StoredCall, Totals, opening_of,
-    recovery_of,
+    By, Calls, Filter, LedgerReader, Slice, Spending, SpendingAt, SpentBy, StoredCall, Totals,
+    opening_of, recovery_of,
 };
 use policy::ports::{
     Acknowledge, AuditEntry, CallId, CallOpened, CallRaised, CallSettled, End, Fault, KeyRecord,
@@ -247,6 +247,36 @@ impl LedgerReader for Memory {
                 let part = (call, &opened.payers, opened.at.0 / MINUTE_MS);
                 let part = parts.entry(part).or_insert_with(|| nothing_of(opened));
                 spend(part, opened, settled);
+            }
+        }
+        Ok(parts.into_values().collect())
+    }
+
+    fn spending_at(&self, of: &SpentBy) -> Result<Vec<SpendingAt>, Fault> {
+        let state = self.lock();
+        let mut parts: BTreeMap<_, SpendingAt> = BTreeMap::new();
+        for StoredCall { opened, settled } in &state.calls {
+            let settled = settled.as_ref().filter(|it| it.end != End::Recovered);
+            let Some(settled) = settled.filter(|settled| of.admits(opened, settled)) else {
+                continue;
+            };
+            let held = opened.held.and_then(|held| held.usd);
+            for leg in &settled.legs {
+                let minute = opened.at.0 / MINUTE_MS;
+                let part = (&opened.model, &leg.provider, &leg.model, minute);
+                let part = parts.entry(part).or_insert_with(|| SpendingAt {
+                    asked: opened.model.clone(),
+                    provider: leg.provider.clone(),
+                    model: leg.model.clone(),
+                    at: opened.at,
+                    cost: PicoUsd::ZERO,
+                    tokens: Tokens(0),
+                    legs: 0,
+                });
+                part.at = part.at.min(opened.at);
+                part.cost += leg.cost.or(held).unwrap_or_default();
+                part.tokens += leg.usage.input() + leg.usage.output;
+                part.legs += 1;
             }
         }
         Ok(parts.into_values().collect())

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use policy::moment::Moment;
 use policy::ports::read::{
-    By, Calls, Filter, LedgerReader, Slice, Spending, SpentBy, StoredCall, Totals,
+    By, Calls, Filter, LedgerReader, Slice, Spending, SpendingAt, SpentBy, StoredCall, Totals,
 };
 use policy::ports::{CallId, CallOpened, Fault};
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -164,6 +164,11 @@ impl LedgerReader for SqliteReader {
 
     fn spending(&self, of: &SpentBy) -> Result<Vec<Spending>, Fault> {
         spending::spending(&self.connection(), of).map_err(self.fault("add up what was spent"))
+    }
+
+    fn spending_at(&self, of: &SpentBy) -> Result<Vec<SpendingAt>, Fault> {
+        spending::spending_at(&self.connection(), of)
+            .map_err(self.fault("add up what was spent at each target"))
     }
 
     fn cut_off(&self, now: Moment) -> Result<Vec<CallOpened>, Fault> {

@@ -8,7 +8,7 @@
 use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::ports::CallOpened;
-use policy::ports::read::{Spending, SpentBy};
+use policy::ports::read::{Spending, SpendingAt, SpentBy};
 use rusqlite::{Connection, Row, params};
 use wire::usage::Tokens;
 
@@ -30,14 +30,35 @@ const TOKEN_COLUMNS: [&str; 8] = [
 
 /// What settled calls used, by payers and minute.
 pub(super) fn spending(connection: &Connection, of: &SpentBy) -> rusqlite::Result<Vec<Spending>> {
+    sums_of(connection, &spending_query(), of, read)
+}
+
+/// What the legs of settled calls used, by target, model asked for and minute.
+pub(super) fn spending_at(
+    connection: &Connection,
+    of: &SpentBy,
+) -> rusqlite::Result<Vec<SpendingAt>> {
+    sums_of(connection, &spending_at_query(), of, read_at)
+}
+
+fn sums_of<T>(
+    connection: &Connection,
+    query: &str,
+    of: &SpentBy,
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
     let except: Vec<String> = of.except.iter().map(|call| call.0.clone()).collect();
     let settled_by = of.settled_by.map_or(i64::MAX, |by| whole(by.0));
     let except = rows::list(&except).unwrap_or_else(|| "[]".to_owned());
     connection
-        .prepare_cached(&spending_query())?
+        .prepare_cached(query)?
         .query_map(params![whole(of.since.0), settled_by, except], read)?
         .collect()
 }
+
+/// The calls that are asked for.
+const WANTED: &str = "c.opened_at_ms >= ?1 AND c.settled_at_ms <= ?2 AND c.ending <> 'recovered' \
+                      AND c.call NOT IN (SELECT value FROM json_each(?3))";
 
 /// One pass over calls and legs: what belongs to the call itself counts on its first row only,
 /// which is its first leg, or no leg.
@@ -50,17 +71,44 @@ fn spending_query() -> String {
         "SELECT c.key, c.session, c.task, c.model, c.organisation, c.team, c.user, c.tags, \
          min(c.opened_at_ms), count({calls}), {cost}, {tokens} \
          FROM calls c LEFT JOIN legs l ON l.call_id = c.id \
-         WHERE c.opened_at_ms >= ?1 AND c.settled_at_ms <= ?2 AND c.ending <> 'recovered' \
-         AND c.call NOT IN (SELECT value FROM json_each(?3)) \
+         WHERE {WANTED} \
          GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, c.opened_at_ms / {MINUTE_MS}"
     )
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Spending> {
+fn spending_at_query() -> String {
+    let cost = exact("coalesce(l.cost_pico_usd, c.held_pico_usd, 0)");
+    let tokens = TOKEN_COLUMNS.map(exact).join(", ");
+    format!(
+        "SELECT c.model, l.provider, l.model, min(c.opened_at_ms), count(*), {cost}, {tokens} \
+         FROM calls c JOIN legs l ON l.call_id = c.id \
+         WHERE {WANTED} \
+         GROUP BY 1, 2, 3, c.opened_at_ms / {MINUTE_MS}"
+    )
+}
+
+fn read_at(row: &Row<'_>) -> rusqlite::Result<SpendingAt> {
+    Ok(SpendingAt {
+        asked: row.get(0)?,
+        provider: row.get(1)?,
+        model: row.get(2)?,
+        at: Moment(row.get(3)?),
+        cost: PicoUsd(sum(row, 5)?),
+        tokens: tokens(row, 7)?,
+        legs: row.get(4)?,
+    })
+}
+
+/// The sum of [`TOKEN_COLUMNS`], each of which takes two columns from this one on.
+fn tokens(row: &Row<'_>, first: usize) -> rusqlite::Result<Tokens> {
     let mut tokens: i128 = 0;
     for place in 0..TOKEN_COLUMNS.len() {
-        tokens += sum(row, 12 + 2 * place)?;
+        tokens += sum(row, first + 2 * place)?;
     }
+    Ok(Tokens(u64::try_from(tokens).unwrap_or(u64::MAX)))
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Spending> {
     Ok(Spending {
         key: row.get(0)?,
         session: row.get(1)?,
@@ -69,7 +117,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Spending> {
         payers: rows::payers(row, 4)?,
         at: Moment(row.get(8)?),
         cost: PicoUsd(sum(row, 10)?),
-        tokens: Tokens(u64::try_from(tokens).unwrap_or(u64::MAX)),
+        tokens: tokens(row, 12)?,
         calls: row.get(9)?,
     })
 }
@@ -139,6 +187,13 @@ mod tests {
             ["SEARCH c USING INDEX calls_cut_off (held_until_ms>?)"]
         );
         assert_eq!(plan(&under_way_query()), ["SCAN c USING INDEX calls_open"]);
+        assert_eq!(
+            plan(&spending_at_query()),
+            [
+                "SEARCH c USING INDEX calls_by_time (opened_at_ms>?)",
+                "SEARCH l USING PRIMARY KEY (call_id=?)",
+            ]
+        );
         assert_eq!(
             plan(&spending_query()),
             [

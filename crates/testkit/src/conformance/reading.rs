@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 
 use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::ports::read::{By, Filter, LedgerReader, Spending, SpentBy, StoredCall, Totals};
+use policy::ports::read::{
+    By, Filter, LedgerReader, Spending, SpendingAt, SpentBy, StoredCall, Totals,
+};
 use policy::ports::{CallId, CallOpened, CallSettled, End};
 use proptest::collection;
 
@@ -124,6 +126,21 @@ pub fn spending_is_exact(make: Make<'_>) {
                 expect.swap_remove(place);
             }
             assert_eq!(expect, [], "parts that are missing");
+            let mut expect = Vec::new();
+            for call in &calls {
+                spend_at(&mut expect, call, &span);
+            }
+            let mut found = shelf.reader().spending_at(&span).expect("summed");
+            let order = |one: &SpendingAt, other: &SpendingAt| {
+                let key = |it: &SpendingAt| {
+                    let names = (it.asked.clone(), it.provider.clone(), it.model.clone());
+                    (names, it.at)
+                };
+                key(one).cmp(&key(other))
+            };
+            expect.sort_by(order);
+            found.sort_by(order);
+            assert_eq!(found, expect);
         }
     });
 }
@@ -207,6 +224,41 @@ fn spend(sums: &mut Vec<Spending>, call: &StoredCall, span: &SpentBy) {
             part.tokens += sum.tokens;
             part.calls += sum.calls;
             *sum = part;
+        }
+    }
+}
+
+/// Adds a call's legs to their parts of the sums.
+fn spend_at(sums: &mut Vec<SpendingAt>, call: &StoredCall, span: &SpentBy) {
+    let (opened, settled) = (&call.opened, call.settled.as_ref().expect("settled"));
+    if !span.admits(opened, settled) || settled.end == End::Recovered {
+        return;
+    }
+    let held = opened.held.and_then(|held| held.usd);
+    for leg in &settled.legs {
+        let mut part = SpendingAt {
+            asked: opened.model.clone(),
+            provider: leg.provider.clone(),
+            model: leg.model.clone(),
+            at: opened.at,
+            cost: leg.cost.or(held).unwrap_or_default(),
+            tokens: leg.usage.input() + leg.usage.output,
+            legs: 1,
+        };
+        let together = |other: &&mut SpendingAt| {
+            (&other.asked, &other.provider, &other.model)
+                == (&part.asked, &part.provider, &part.model)
+                && other.at.0 / MINUTE_MS == part.at.0 / MINUTE_MS
+        };
+        match sums.iter_mut().find(together) {
+            None => sums.push(part),
+            Some(sum) => {
+                part.at = part.at.min(sum.at);
+                part.cost += sum.cost;
+                part.tokens += sum.tokens;
+                part.legs += sum.legs;
+                *sum = part;
+            }
         }
     }
 }

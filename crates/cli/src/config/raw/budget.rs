@@ -94,7 +94,7 @@ pub(crate) enum RawPayer {
     Task,
     /// A label of the key or of the client.
     Tag,
-    /// A model, by the name that clients call it.
+    /// A model, by whatever name it is asked for: its own, `provider/model`, or one of yours.
     Model,
 }
 

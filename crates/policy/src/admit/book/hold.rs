@@ -197,9 +197,20 @@ pub(super) struct Entry {
     pub(super) window: Span,
 }
 
-/// A call under way.
+/// What a hold is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// A call.
+    Call,
+    /// One leg of a call that has a hold of its own, where the leg alone is charged. It raises no
+    /// alarm, for the call's hold does.
+    Leg,
+}
+
+/// A call under way, or a leg of it.
 #[derive(Clone, Debug)]
 pub(super) struct Hold {
+    pub(super) of: Of,
     pub(super) scopes: Box<[Scope]>,
     pub(super) entries: Vec<Entry>,
     pub(super) charges: Charges,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Book;
-use super::hold::Entry;
+use super::hold::{Entry, Of};
 use crate::admit::limit::{Limit, Units};
 use crate::admit::scope::Scope;
 use crate::admit::tally::{Event, Notice, Tally};
@@ -92,7 +92,8 @@ impl Book {
 
     /// Calls that hold something.
     pub fn open_holds(&self) -> usize {
-        self.holds.len()
+        let calls = self.holds.values().filter(|held| held.of == Of::Call);
+        calls.count()
     }
 
     /// Payers that have a counter.

@@ -6,7 +6,7 @@
 use wire::usage::Tokens;
 
 use super::Book;
-use super::hold::{Actual, Ask, Charges, Entry, Hold, HoldId, LegOf};
+use super::hold::{Actual, Ask, Charges, Entry, Hold, HoldId, LegOf, Of};
 use super::meter::{Gap, MeterId};
 use crate::admit::limit::Units;
 use crate::admit::scope::Scope;
@@ -61,8 +61,18 @@ impl Book {
     /// the recovery, not where the first process had put it: money that is let go before the call is
     /// settled may be given to another one, and then both are booked.
     pub fn restore_hold(&mut self, ask: &Ask<'_>, at: Moment, now: Moment) -> HoldId {
+        self.restore_for(Of::Call, ask, at, now)
+    }
+
+    /// The same for its last leg, where that alone is charged.
+    pub fn restore_leg_hold(&mut self, ask: &Ask<'_>, at: Moment, now: Moment) -> HoldId {
+        self.restore_for(Of::Leg, ask, at, now)
+    }
+
+    fn restore_for(&mut self, of: Of, ask: &Ask<'_>, at: Moment, now: Moment) -> HoldId {
         self.advance(now);
         let hold = Hold {
+            of,
             scopes: ask.scopes.into(),
             entries: self.entries_at(ask.scopes, at),
             charges: Charges::of(&ask.need, LegOf::NewCall),
