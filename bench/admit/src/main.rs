@@ -82,7 +82,7 @@ fn setup() -> Setup {
         asks_usage: false,
     };
     Setup {
-        upstreams: vec![upstream],
+        upstreams: vec![upstream.into()],
         routes: BTreeMap::new(),
         rules: Vec::new(),
         retry: retry::Policy::default(),
@@ -186,9 +186,10 @@ fn drive(accounts: &Accounts, setup: &Setup, thread: u64, calls: u64, pace: Dura
         let reserve = nanos(begun);
         open.push_back(hold);
         if open.len() > OPEN {
-            let hold = open.pop_front().expect("one is open");
+            let mut hold = open.pop_front().expect("one is open");
             let begun = Instant::now();
             accounts.saw(&leg);
+            hold.leg_used(Some(COST), Tokens(540));
             accounts.settle(hold, Some(COST), Tokens(540), now);
             let settle = nanos(begun);
             times.bound.push(bound);
