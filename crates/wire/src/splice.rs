@@ -19,6 +19,8 @@ pub enum Reason {
     ModelName,
     /// How hard the model is to think.
     Reasoning,
+    /// A text that says the same in fewer tokens.
+    Trimmed,
 }
 
 /// Replace `range` of the original by `text` (an empty range is an insertion).

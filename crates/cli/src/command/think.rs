@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Reads a file of JSON lines, plain or gzip.
-fn read_lines(
+pub(crate) fn read_lines(
     path: &Path,
     mut each: impl FnMut(Value) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ mod report;
 mod requests;
 mod source;
 mod trajectory;
+mod trimmed;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -29,6 +30,7 @@ use wire::dialect::Dialect;
 
 use crate::tokens::O200k;
 use source::{Format, Source};
+use trimmed::{TrimChoice, Trimmed, TrimmedSums};
 
 /// The model that recorded traffic is priced at unless another is named.
 const MODEL: &str = "claude-sonnet-4-6";
@@ -52,6 +54,13 @@ pub(crate) struct ReplayArguments {
     /// A TOML file with a table `[levers]`, as in the gateway's configuration
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
+    /// Also replay with the trim lever before the cache lever: results of tools in fewer tokens
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub(crate) trim: TrimChoice,
+    /// Values that calls took from earlier results, one trajectory a line: counts how many of them
+    /// trimming leaves there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) evidence: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long)]
     pub(crate) json: bool,
@@ -101,6 +110,8 @@ struct Player<'a> {
     yardstick: Replay<'a>,
     /// The same calls between two targets.
     routed: Option<Routed<'a>>,
+    /// The same calls trimmed.
+    trimmed: Option<Trimmed<'a>>,
     counter: O200k,
     model: &'a str,
     dialect: Dialect,
@@ -111,13 +122,17 @@ struct Player<'a> {
 }
 
 impl Player<'_> {
-    fn play(&mut self, call: &Call<'_>) -> anyhow::Result<()> {
+    /// Plays a call, and knows what was replied to it if that was recorded.
+    fn play(&mut self, call: &Call<'_>, reply: &str) -> anyhow::Result<()> {
         let outcome = self.replay.call(call, &mut self.counter)?;
         if let Input::Shape { .. } = call.input {
             self.yardstick.call(call, &mut self.counter)?;
         }
         if let Some(routed) = &mut self.routed {
             routed.call(call, &mut self.counter)?;
+        }
+        if let Some(trimmed) = &mut self.trimmed {
+            trimmed.call(call, reply, &mut self.counter)?;
         }
         self.rows.0 += outcome.untouched_cost;
         self.rows.1 += outcome.policy_cost;
@@ -134,6 +149,7 @@ struct Replayed<'a> {
     yardstick: Sums,
     /// Between two targets, and the second one's name.
     routed: Option<(&'a str, RoutedSums)>,
+    trimmed: Option<TrimmedSums>,
     recorded: Vec<Recorded>,
     booked: Booked,
 }
@@ -153,10 +169,17 @@ pub(crate) fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::R
     let second = arguments.beside.as_deref();
     let second = second.map(|name| beside(book, model, name)).transpose()?;
     let routed = second.map(|second| Routed::new([model, second], priced_at));
+    let evidence = arguments.evidence.as_deref().map(trimmed::needed);
+    let evidence = evidence.transpose()?.unwrap_or_default();
+    let trimmed = arguments.trim.level().map(|level| {
+        let replay = Replay::new(model, priced_at, switch, Grain::Breakpoints)?;
+        anyhow::Ok(Trimmed::new(replay, level, evidence))
+    });
     let mut player = Player {
         replay: Replay::new(model, priced_at, switch, Grain::Breakpoints)?,
         yardstick: Replay::new(model, priced_at, switch, Grain::Segments)?,
         routed: routed.transpose()?,
+        trimmed: trimmed.transpose()?,
         counter: O200k::default(),
         model: &model.id,
         dialect: trajectory::dialect_of(&model.provider),
@@ -173,6 +196,7 @@ pub(crate) fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::R
         replay,
         yardstick,
         routed,
+        trimmed,
         recorded,
         rows,
         ..
@@ -190,6 +214,7 @@ pub(crate) fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::R
         routed: second
             .zip(routed)
             .map(|(second, routed)| (second.id.as_str(), routed.sums())),
+        trimmed: trimmed.map(Trimmed::finish).transpose()?,
         recorded,
         booked,
     };
@@ -287,6 +312,8 @@ mod tests {
             model: model.to_owned(),
             beside: None,
             policy: None,
+            trim: super::TrimChoice::Folded,
+            evidence: None,
             json: true,
         };
         let mut out = Vec::new();

@@ -52,15 +52,18 @@ pub(super) fn play(line: &str, begin: Moment, player: &mut Player<'_>) -> anyhow
     let sizes = vec![Tokens(BLOCK); full];
     let rest = Tokens(input_length - BLOCK * u64::try_from(full)?);
     player.clock = player.clock.max(begin.after(timestamp));
-    player.play(&Call {
-        task: None,
-        at: player.clock,
-        input: Input::Shape {
-            prompt,
-            sizes,
-            rest,
+    player.play(
+        &Call {
+            task: None,
+            at: player.clock,
+            input: Input::Shape {
+                prompt,
+                sizes,
+                rest,
+            },
+            output: Tokens(output_length),
+            session: None,
         },
-        output: Tokens(output_length),
-        session: None,
-    })
+        "",
+    )
 }

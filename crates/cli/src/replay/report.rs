@@ -36,7 +36,7 @@ fn ratio(task: &TaskSum) -> f64 {
 }
 
 /// One amount as a part of another; none of nothing.
-fn quotient(part: PicoUsd, whole: PicoUsd) -> Option<f64> {
+pub(super) fn quotient(part: PicoUsd, whole: PicoUsd) -> Option<f64> {
     // Beyond 2^53 pico-dollars the last digits are lost, which no ratio shows.
     #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
     let quotient = part.0 as f64 / whole.0 as f64;
@@ -100,6 +100,7 @@ pub(super) fn json(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Resu
         "input_untouched_pico_usd": pico(sums.untouched.input_cost),
         "yardstick_every_block": yardstick(&replayed.yardstick),
         "routed": routed(replayed),
+        "trimmed": replayed.trimmed.as_ref().map(|trimmed| trimmed.json(sums)),
         "levers": levers,
         "worst_task": task(tasks.worst),
         "worst_long_task": task(tasks.worst_long),
@@ -167,7 +168,7 @@ fn routed_line(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Result<(
     Ok(())
 }
 
-fn pico(amount: PicoUsd) -> Value {
+pub(super) fn pico(amount: PicoUsd) -> Value {
     // No sum of real money comes near 2^63 pico-dollars (9.2 M USD); beyond, it is written as text.
     i64::try_from(amount.0).map_or_else(|_| Value::from(amount.0.to_string()), Value::from)
 }
@@ -249,6 +250,9 @@ pub(super) fn table(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Res
         writeln!(out, "lever {}: {saved} saved", lever.name())?;
     }
     routed_line(replayed, out)?;
+    if let Some(trimmed) = &replayed.trimmed {
+        trimmed.lines(sums, out)?;
+    }
     task_lines(&tasks, replayed, out)
 }
 

@@ -29,7 +29,7 @@ pub(super) fn play(line: &str, player: &mut Player<'_>) -> anyhow::Result<()> {
         output: Tokens(0),
         session: None,
     };
-    player.play(&call)?;
+    player.play(&call, "")?;
     player.clock = player.clock.after(STEP_MS);
     Ok(())
 }

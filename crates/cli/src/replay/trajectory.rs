@@ -106,7 +106,7 @@ pub(super) fn play(
             output: Tokens(reply.map_or(0, reply_tokens)),
             session: None,
         };
-        player.play(&call)?;
+        player.play(&call, &reply.map_or_else(String::new, said))?;
     }
     player.clock = player.clock.after(STEP_MS);
     player.recorded.push(Recorded {
@@ -134,6 +134,17 @@ fn reply_tokens(reply: &Value) -> u64 {
         part("name") + part("arguments")
     });
     text + called.sum::<u64>()
+}
+
+/// What a recorded answer says: its text and the arguments of its calls.
+fn said(reply: &Value) -> String {
+    let calls = reply["tool_calls"].as_array().map(Vec::as_slice);
+    let arguments = calls
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|call| call["function"]["arguments"].as_str());
+    let texts = reply["content"].as_str().into_iter().chain(arguments);
+    texts.collect::<Vec<_>>().join("\n")
 }
 
 /// Where virtual time begins.

@@ -1,6 +1,8 @@
 //! What a leg looks like before it is sent: one folder for each lever that changes it.
 //!
-//! **Invariant**: a shape adds only what it declares; no byte of a message is changed (the simulator's
-//! test `marked_bodies_undo_to_the_original`).
+//! **Invariant**: a shape changes only what it declares; the cache lever changes no byte of a message
+//! (the simulator's test `marked_bodies_undo_to_the_original`), the trim lever only texts of tools and
+//! of the user (test `only_results_and_pasted_texts_change`).
 
 pub mod cache;
+pub mod trim;

@@ -11,6 +11,7 @@ mod edit;
 pub mod effort;
 pub mod fields;
 pub mod openai_chat;
+pub mod passages;
 pub mod request;
 pub mod stream;
 

@@ -1,0 +1,319 @@
+//! What the conversation says already is not said again: runs of lines that stand in an earlier text
+//! become a note between their first and their last line.
+//!
+//! Listings with line numbers are compared without them, since an edit moves all that follows it; the
+//! numbers of a run go up by one from its first line, so that none is lost.
+//!
+//! **Invariant**: every line that is left out stands, written out, earlier in the same request (test
+//! `what_is_left_out_stands_earlier`).
+
+use std::collections::{HashMap, HashSet};
+
+use wire::usage::Tokens;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::failure;
+
+/// A note is some 10 tokens, 45 bytes; half as much again must be left out for it.
+const OMITTED_BYTES_MIN: usize = 70;
+
+/// Where a line stands more often, the latest places are looked at: a file is shown again as it was
+/// shown last.
+const PLACES_MAX: usize = 16;
+
+/// Of a long line that stands earlier, so much of its beginning is written to know it by.
+const LINE_HEAD_BYTES: usize = 80;
+
+/// A line of a text that was sent.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// Hash of the whole line.
+    whole: u64,
+    /// Hash of what follows its number.
+    rest: u64,
+    number: Option<u64>,
+    /// Whether it stands there written out.
+    written: bool,
+    reports: bool,
+    /// Too short to begin a run with.
+    weak: bool,
+}
+
+impl Line {
+    fn of(line: &str) -> Self {
+        let (number, rest) = numbered(line);
+        Self {
+            whole: xxh3_64(line.as_bytes()),
+            rest: xxh3_64(rest.as_bytes()),
+            number,
+            written: true,
+            reports: failure::is_reported(line),
+            weak: rest.trim().len() < 3,
+        }
+    }
+}
+
+/// A line number and what follows it, as `cat -n`, `nl`, `grep -n` and file viewers print it.
+fn numbered(line: &str) -> (Option<u64>, &str) {
+    let trimmed = line.trim_start_matches(' ');
+    let digits = trimmed
+        .bytes()
+        .take_while(u8::is_ascii_digit)
+        .take(7)
+        .count();
+    let (number, rest) = trimmed.split_at(digits);
+    let rest = rest.strip_prefix([':', '\t', ' ', '|']);
+    match (number.parse().ok(), rest) {
+        (Some(number), Some(rest)) => (Some(number), rest),
+        _ => (None, line),
+    }
+}
+
+/// A run of lines that stands earlier.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    length: usize,
+    /// Whether line numbers differ.
+    renumbered: bool,
+}
+
+/// The texts of a conversation so far.
+#[derive(Debug, Default)]
+pub(super) struct Earlier {
+    texts: Vec<Vec<Line>>,
+    places: HashMap<u64, Vec<(u32, u32)>>,
+    whole: HashSet<u64>,
+}
+
+impl Earlier {
+    /// Notes a text that is sent as it is.
+    pub(super) fn note(&mut self, text: &str) {
+        self.texts.push(Vec::new());
+        for line in text.split('\n') {
+            self.push(Line::of(line));
+        }
+    }
+
+    /// Notes a text as a whole, and tells whether it was noted before.
+    pub(super) fn note_whole(&mut self, text: &str) -> bool {
+        let is_again = !self.whole.insert(xxh3_64(text.as_bytes()));
+        if !is_again {
+            self.note(text);
+        }
+        is_again
+    }
+
+    fn push(&mut self, line: Line) {
+        let text = self.texts.len().saturating_sub(1);
+        let Some(lines) = self.texts.last_mut() else {
+            return;
+        };
+        let place = (u32::try_from(text), u32::try_from(lines.len()));
+        lines.push(line);
+        if let (true, false, (Ok(text), Ok(at))) = (line.written, line.weak, place) {
+            let places = self.places.entry(line.rest).or_default();
+            if places.len() == PLACES_MAX {
+                places.remove(0);
+            }
+            places.push((text, at));
+        }
+    }
+
+    /// The text with notes where it repeats what was sent, and what `gain` says of it; notes what is
+    /// sent of it. None if there is nothing to gain.
+    pub(super) fn refer(
+        &mut self,
+        text: &str,
+        gain: impl FnOnce(&str) -> Option<Tokens>,
+    ) -> Option<(String, Tokens)> {
+        let lines: Vec<&str> = text.split('\n').collect();
+        let read: Vec<Line> = lines.iter().map(|line| Line::of(line)).collect();
+        self.texts.push(Vec::with_capacity(lines.len()));
+        let mut shorter = String::with_capacity(text.len());
+        let (mut at, mut omitted) = (0, 0);
+        while let (Some(line), Some(words)) = (read.get(at), lines.get(at)) {
+            let run = self.longest(&read, at);
+            let inner = lines.get(at + 1..(at + run.length).saturating_sub(1));
+            let bytes: usize = inner.into_iter().flatten().map(|line| line.len() + 1).sum();
+            if at > 0 {
+                shorter.push('\n');
+            }
+            if bytes >= OMITTED_BYTES_MIN {
+                let last = at + run.length - 1;
+                shorter.push_str(words);
+                shorter.push('\n');
+                shorter.push_str(&note(run));
+                shorter.push('\n');
+                shorter.push_str(lines.get(last).unwrap_or(&""));
+                for (index, line) in read.iter().enumerate().take(last + 1).skip(at) {
+                    let written = index == at || index == last;
+                    self.push(Line { written, ..*line });
+                }
+                at = last + 1;
+                omitted += 1;
+                continue;
+            }
+            let head = (run.length > 0 && words.len() > LINE_HEAD_BYTES + OMITTED_BYTES_MIN)
+                .then(|| beginning(words, LINE_HEAD_BYTES));
+            match head {
+                Some(head) => {
+                    shorter.push_str(head);
+                    shorter.push_str("[… the rest of this line is identical to earlier output]");
+                    omitted += 1;
+                }
+                None => shorter.push_str(words),
+            }
+            let written = head.is_none();
+            self.push(Line { written, ..*line });
+            at += 1;
+        }
+        let gained = (omitted > 0).then(|| gain(&shorter)).flatten();
+        if gained.is_none() {
+            self.texts.pop();
+            self.texts.push(Vec::new());
+            for line in read {
+                self.push(line);
+            }
+        }
+        gained.map(|gained| (shorter, gained))
+    }
+
+    /// The longest run from a line on that stands earlier.
+    fn longest(&self, read: &[Line], at: usize) -> Run {
+        let mut longest = Run::default();
+        let Some(first) = read.get(at).filter(|line| !line.weak && !line.reports) else {
+            return longest;
+        };
+        let places = self.places.get(&first.rest).map(Vec::as_slice);
+        // The latest place first: of equal runs it is the one that a reader meets first, going back.
+        for (text, from) in places.unwrap_or_default().iter().rev() {
+            let source = self.texts.get(*text as usize);
+            let source = source.and_then(|lines| lines.get(*from as usize..));
+            let run = common(
+                source.unwrap_or_default(),
+                read.get(at..).unwrap_or_default(),
+            );
+            if run.length > longest.length {
+                longest = run;
+            }
+        }
+        longest
+    }
+}
+
+/// How long two texts go on alike.
+fn common(source: &[Line], read: &[Line]) -> Run {
+    let mut run = Run::default();
+    let mut last = None;
+    for (source, line) in source.iter().zip(read) {
+        let is_next = last.is_none() || line.number == last.map(|number: u64| number + 1);
+        let is_same = source.whole == line.whole;
+        let goes_on = source.rest == line.rest && (line.number.is_none() || is_next);
+        if !source.written || line.reports || !(is_same || goes_on) {
+            break;
+        }
+        run.length += 1;
+        run.renumbered |= !is_same;
+        last = line.number;
+    }
+    run
+}
+
+/// What stands for the inner lines of a run.
+fn note(run: Run) -> String {
+    let inner = run.length - 2;
+    let renumbered = if run.renumbered {
+        " but for line numbers"
+    } else {
+        ""
+    };
+    format!("[{inner} lines identical to earlier output{renumbered}]")
+}
+
+/// The beginning of a text, cut between letters.
+fn beginning(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or(0)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::usage::Tokens;
+
+    use super::Earlier;
+
+    fn check(earlier: &[&str], text: &str, expect: Option<&str>) {
+        let mut session = Earlier::default();
+        for earlier in earlier {
+            session.note(earlier);
+        }
+        let shorter = session.refer(text, |_| Some(Tokens(1)));
+        assert_eq!(shorter.map(|it| it.0).as_deref(), expect, "{text}");
+    }
+
+    fn lines(prefix: &str, range: std::ops::Range<u32>) -> String {
+        let lines = range.map(|number| prefix.replace('#', &number.to_string()));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn what_is_left_out_stands_earlier() {
+        let shown = lines("the line of number #", 0..20);
+        check(&[], &shown, None);
+        check(
+            &[&shown],
+            &format!("again:\n{shown}\nend"),
+            Some(
+                "again:\nthe line of number 0\n[18 lines identical to earlier output]\n\
+                 the line of number 19\nend",
+            ),
+        );
+        // Too little to leave out.
+        check(&[&shown], &lines("the line of number #", 0..4), None);
+        // The same lines further down, and the first of two views that is itself a note.
+        let code = |first: u32| {
+            let lines = (0..9).map(|line| format!("{}:    let x{line} = {line};", first + line));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        check(
+            &[&code(5)],
+            &code(7),
+            Some(
+                "7:    let x0 = 0;\n[7 lines identical to earlier output but for line numbers]\n\
+                 15:    let x8 = 8;",
+            ),
+        );
+        // Numbers that do not go up by one are figures, not line numbers.
+        check(
+            &[
+                "1 the first of them here\n2 the second of them here\n3 the third\n4 the fourth\n5 fifth",
+            ],
+            "9 the first of them here\n7 the second of them here\n5 the third\n4 the fourth\n5 fifth",
+            None,
+        );
+        // Reports of failures are said again.
+        let failing = shown.replace("number 9", "number 9 FAILED");
+        check(
+            &[&failing],
+            &failing,
+            Some(
+                "the line of number 0\n[7 lines identical to earlier output]\nthe line of number 8\n\
+                 the line of number 9 FAILED\nthe line of number 10\n\
+                 [8 lines identical to earlier output]\nthe line of number 19",
+            ),
+        );
+    }
+
+    #[test]
+    fn a_text_repeats_itself() {
+        let shown = lines("the line of number #", 0..20);
+        check(
+            &[],
+            &format!("{shown}\n--\n{shown}"),
+            Some(&format!(
+                "{shown}\n--\nthe line of number 0\n[18 lines identical to earlier output]\n\
+                 the line of number 19"
+            )),
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! What holds for whole conversations, whatever is in them.
+//!
+//! **Invariant**: a conversation is trimmed as the rules say, whatever its texts are (properties
+//! `a_longer_conversation_begins_with_the_shorter_one` and `only_results_and_pasted_texts_change`).
+
+use proptest::prelude::{Strategy, prop, prop_assert, prop_assert_eq, proptest};
+use serde_json::{Value, json};
+use wire::dialect::Dialect;
+use wire::dialect::passages::Passage;
+use wire::json::Tape;
+use wire::prompt::Role;
+use wire::usage::Tokens;
+
+use super::{Count, Level, trim};
+
+/// Counts runs of letters, and every other sign.
+struct Runs;
+
+impl Count for Runs {
+    fn tokens(&mut self, text: &str) -> Tokens {
+        let runs = text.split_inclusive(|letter: char| !letter.is_alphanumeric());
+        Tokens(runs.count() as u64)
+    }
+}
+
+/// A message: who says it, what kind of text, and two numbers that it is made from.
+type Said = (u8, u8, u32, u32);
+
+fn said() -> impl Strategy<Value = Vec<Said>> {
+    prop::collection::vec((0..4_u8, 0..11_u8, 0..4_u32, 0..30_u32), 1..9)
+}
+
+/// A text of a kind; equal numbers make equal texts, near numbers overlapping ones.
+fn text(kind: u8, from: u32, length: u32) -> String {
+    let lines = |line: &dyn Fn(u32) -> String| {
+        let lines: Vec<String> = (from * 7..from * 7 + length).map(line).collect();
+        lines.join("\n")
+    };
+    match kind {
+        0 => lines(&|n| format!("    let value_{n} = compute_the_value({n}, other);")),
+        1 => lines(&|n| format!("{n}:    return self.handler.dispatch(event_{});", n % 9)),
+        2 => lines(&|n| format!("/repo/source/package/module/file_{}.rs:{n}: found", n % 4)),
+        3 => lines(&|n| format!("Step {n}/100, loss: {}", 100 - n)),
+        4 => {
+            let rows = (0..length).map(|n| json!({"id": n + from, "name": "näme", "at": null}));
+            rows.collect::<Value>().to_string()
+        }
+        5 => {
+            let rows =
+                (0..length).map(|n| (format!("k{n}"), json!({"id": n + from, "b": [1.5, true]})));
+            serde_json::to_string_pretty(&json!({"rows": rows.collect::<Value>()})).unwrap()
+        }
+        6 => format!("icon {}", "QUJDRDEyMzQ1Njc4OTA5".repeat(length as usize)),
+        7 => lines(&|n| format!("\u{1b}[32m{n} %\r\u{1b}[0m{} done ✓", n + 1)),
+        8 => {
+            let items = lines(&|n| format!("<li><a href=\"/item/{n}\">item &amp; {n}</a></li>"));
+            format!("<!DOCTYPE html><html><body><ul>{items}</ul></body></html>")
+        }
+        9 => lines(&|n| format!("test case_{n} ... ok\nERROR in case {n}: \"quoted\" \\ {n}")),
+        _ => format!("{} \u{1F600} short", "wörd ".repeat(length as usize)),
+    }
+}
+
+/// The messages of a conversation, each as JSON.
+fn messages(dialect: Dialect, said: &[Said]) -> Vec<String> {
+    let message = |(who, kind, from, length): &Said| {
+        let text = text(*kind, *from, *length);
+        let message = match (who, dialect) {
+            (0, _) => json!({"role": "user", "content": text}),
+            (1, _) => json!({"role": "assistant", "content": text}),
+            (_, Dialect::OpenAiChat) => {
+                json!({"role": "tool", "tool_call_id": "c", "content": text})
+            }
+            (2, Dialect::AnthropicMessages) => json!({"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "c", "content": text, "is_error": from % 4 == 3},
+            ]}),
+            (_, Dialect::AnthropicMessages) => json!({"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "c",
+                    "content": [{"type": "text", "text": text}]},
+                {"type": "text", "text": "go on"},
+            ]}),
+        };
+        message.to_string()
+    };
+    said.iter().map(message).collect()
+}
+
+fn body(messages: &[String]) -> String {
+    format!(
+        r#"{{"model":"m","max_tokens":1,"system":"s","messages":[{}]}}"#,
+        messages.join(",")
+    )
+}
+
+fn trimmed(dialect: Dialect, body: &str, level: Level) -> Vec<u8> {
+    let request = dialect.read(body.as_bytes()).unwrap();
+    trim(&request, level, &mut Runs)
+        .splice
+        .apply(body.as_bytes())
+}
+
+fn passages(dialect: Dialect, body: &[u8]) -> Vec<Passage> {
+    dialect.read(body).unwrap().passages()
+}
+
+fn is_json(text: &str) -> bool {
+    text.starts_with(['{', '[']) && Tape::read(text.as_bytes()).is_ok()
+}
+
+proptest! {
+    /// Every body is trimmed by a process that knows nothing but it, as after a restart or at another
+    /// replica: what was sent before is sent again, byte for byte.
+    #[test]
+    fn a_longer_conversation_begins_with_the_shorter_one(said in said()) {
+        for dialect in Dialect::ALL {
+            let messages = messages(dialect, &said);
+            for level in [Level::Exact, Level::Folded] {
+                let mut before = Vec::new();
+                for length in 1..=messages.len() {
+                    let body = body(&messages[..length]);
+                    let mut sent = trimmed(dialect, &body, level);
+                    prop_assert_eq!(sent.last_chunk(), Some(b"]}"));
+                    sent.truncate(sent.len() - 2);
+                    prop_assert!(sent.starts_with(&before));
+                    before = sent;
+                }
+                before.extend(b"]}");
+                prop_assert_eq!(trimmed(dialect, &body(&messages), level), before);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_grows_and_json_stays_json(said in said()) {
+        for dialect in Dialect::ALL {
+            let body = body(&messages(dialect, &said));
+            let before = passages(dialect, body.as_bytes());
+            for level in [Level::Exact, Level::Folded] {
+                let sent = trimmed(dialect, &body, level);
+                prop_assert!(serde_json::from_slice::<Value>(&sent).is_ok());
+                prop_assert!(sent.len() <= body.len());
+                let after = passages(dialect, &sent);
+                prop_assert_eq!(before.len(), after.len());
+                for (before, after) in before.iter().zip(&after) {
+                    prop_assert!(Runs.tokens(&after.text) <= Runs.tokens(&before.text));
+                    prop_assert!(!is_json(&before.text) || is_json(&after.text));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_results_and_pasted_texts_change(said in said()) {
+        for dialect in Dialect::ALL {
+            let body = body(&messages(dialect, &said));
+            let before = passages(dialect, body.as_bytes());
+            let after = passages(dialect, &trimmed(dialect, &body, Level::Folded));
+            let mut answered = false;
+            for (before, after) in before.iter().zip(&after) {
+                answered |= before.role == Role::Assistant;
+                let may_change = match before.role {
+                    Role::Tool => !before.is_error,
+                    Role::User => answered,
+                    Role::Assistant | Role::System => false,
+                };
+                prop_assert!(may_change || before.text == after.text);
+                for line in before.text.lines().filter(|line| line.contains("ERROR")) {
+                    prop_assert!(after.text.contains(line));
+                }
+            }
+        }
+    }
+}
