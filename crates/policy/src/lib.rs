@@ -4,6 +4,7 @@
 //! very decisions that production runs (tidy test `pure_rooms_stay_pure`).
 
 pub mod admit;
+pub mod agents;
 pub mod cascade;
 pub mod dispatch;
 pub mod key;
