@@ -70,7 +70,7 @@ fn main() -> ExitCode {
             replay::run(&arguments, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS)
         }
         Command::Cascade(arguments) => command::cascade::run(&arguments),
-        Command::Route(arguments) => command::route::run(&arguments),
+        Command::Route(arguments) => command::route::run(&arguments, &environment),
         Command::Learn(arguments) => command::learn::run(&arguments),
         Command::Simulate(arguments) => command::simulate::run(arguments),
         Command::Think(arguments) => command::think::run(&arguments),

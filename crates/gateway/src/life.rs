@@ -369,7 +369,7 @@ fn named(user: &str) -> Option<&str> {
 
 /// What names a conversation before anybody has looked closer: its session, or everything up to its
 /// first message.
-fn conversation(call: &Call, request: &Request<'_>) -> u64 {
+pub fn conversation(call: &Call, request: &Request<'_>) -> u64 {
     let seed = xxh3_64(call.key.as_bytes());
     if let Some(session) = &call.session {
         return xxh3_64_with_seed(session.as_bytes(), seed);
@@ -424,7 +424,7 @@ fn dialect(gateway: &Gateway, endpoint: &Endpoint) -> Dialect {
 }
 
 /// A body that cannot be read, as a refusal.
-fn unreadable(problem: Problem) -> Refusal {
+pub fn unreadable(problem: Problem) -> Refusal {
     Refusal {
         reason: Reason::BadRequest,
         message: problem.message,

@@ -247,7 +247,7 @@ fn arithmetic(settled: &CallSettled) -> String {
 }
 
 /// A JSON value as indented lines; what has no parts of its own stays on one.
-fn lines(text: &mut String, value: &Value, depth: usize) {
+pub(super) fn lines(text: &mut String, value: &Value, depth: usize) {
     let indent = "  ".repeat(depth);
     match value {
         Value::Object(members) => {

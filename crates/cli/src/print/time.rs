@@ -4,6 +4,7 @@
 
 use policy::moment::Moment;
 use policy::prices::calendar::Date;
+use policy::route::rules::clock;
 
 use super::failure::UsageError;
 
@@ -61,15 +62,25 @@ pub(crate) fn day(text: &str) -> Option<Moment> {
     parts.next().is_none().then(|| date.start())
 }
 
-/// Reads a day, or a stretch that ends at `now`.
+/// Reads a time of a day such as `2026-11-24T22:30`, in UTC.
+fn minute(text: &str) -> Option<Moment> {
+    let (date, time) = text.strip_suffix('Z').unwrap_or(text).split_once('T')?;
+    let time = clock(time)?;
+    let hours = u64::try_from(time.hour()).ok()?;
+    let minutes = u64::try_from(time.minute()).ok()?;
+    Some(day(date)?.after(hours * HOUR_MS + minutes * MINUTE_MS))
+}
+
+/// Reads a day, a time of a day, or a stretch that ends at `now`.
 pub(crate) fn moment(text: &str, now: Moment) -> Result<Moment, UsageError> {
-    if let Some(at) = day(text) {
+    if let Some(at) = day(text).or_else(|| minute(text)) {
         return Ok(at);
     }
     match duration(text) {
         Ok(millis) => Ok(Moment(now.0.saturating_sub(millis))),
         Err(_) => Err(UsageError(format!(
-            "`{text}` is no time; write a day as `2026-11-24` (UTC), or how long ago as `7d`"
+            "`{text}` is no time; write a day as `2026-11-24` or a minute as `2026-11-24T22:30`, \
+             both UTC, or how long ago as `7d`"
         ))),
     }
 }
@@ -85,6 +96,10 @@ mod tests {
         for (text, expect) in [
             ("2027-01-15", Some(1_799_971_200_000)),
             ("1970-01-01", Some(0)),
+            ("1970-01-01T01:02", Some(HOUR_MS + 2 * MINUTE_MS)),
+            ("1970-01-01T01:02Z", Some(HOUR_MS + 2 * MINUTE_MS)),
+            ("1970-01-01T24:00", None),
+            ("1970-01-01T1", None),
             ("7d", Some(now.0 - 7 * DAY_MS)),
             ("30m", Some(now.0 - 30 * MINUTE_MS)),
             ("2w", Some(now.0 - 14 * DAY_MS)),

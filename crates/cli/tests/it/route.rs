@@ -1,4 +1,5 @@
-//! The learned router from outside: its predictions on recorded outcomes.
+//! Routes and the learned router from outside: where a call would go, and predictions on recorded
+//! outcomes.
 //!
 //! **Invariant**: a prediction does not use the outcome of its own row (test
 //! `predictions_do_not_see_their_outcomes`).
@@ -56,4 +57,63 @@ fn predictions_do_not_see_their_outcomes() {
     let now = predict("dev");
     assert_eq!(now[6], dev[6], "calibration comes from the other half");
     assert_ne!(now, dev, "which the row is a part of");
+}
+
+#[test]
+fn a_route_is_explained_before_a_call() {
+    let home = Home::new();
+    let config = home.before(
+        "http://127.0.0.1:1",
+        "[models]\nfast = [\"openai/gpt-5.4-mini\"]\n\
+         [[routes]]\nid = \"nightly\"\nhours = \"22:00-06:00\"\nuse = \"fast\"\n\
+         [[routes]]\nid = \"support\"\ntags = [\"support\"]\ncheaper = [\"openai/gpt-5.4-mini\"]\n\
+         [[routes]]\nid = \"rest\"\n",
+    );
+    home.file(
+        "call.json",
+        r#"{"model":"gpt-5.4","messages":[{"role":"user","content":"Where is my parcel, please?"}]}"#,
+    );
+    let explain = |more: &[&str]| {
+        let common = ["route", "explain", "call.json", "--config", &config];
+        [&common[..], more].concat().join("\n")
+    };
+    let json = |more: &[&str]| {
+        let arguments = explain(more);
+        home.json(&[arguments.lines().collect(), vec!["--json"]].concat())
+    };
+    let noon = ["--at", "2026-11-24T12:00"];
+    let night = json(&["--at", "2026-11-24T23:00"]);
+    assert_eq!(night["targets"], serde_json::json!(["openai/gpt-5.4-mini"]));
+    assert_eq!(night["routes"][0]["takes"], true);
+
+    let plain = json(&noon);
+    assert_eq!(plain["routes"][0]["unmet"], "hours");
+    assert_eq!(plain["routes"][1]["unmet"], "tags");
+    assert_eq!(plain["routes"][2]["takes"], true);
+    assert_eq!(plain["targets"], serde_json::json!(["openai/gpt-5.4"]));
+
+    let tagged = json(&[&noon[..], &["--tag", "support"]].concat());
+    assert_eq!(tagged["routes"][1]["takes"], true);
+    let options = &tagged["notes"]["route"]["options"];
+    assert_eq!(options[1]["unfit"], "unproven", "{options}");
+
+    let arguments = explain(&noon);
+    let printed = home.prints(&arguments.lines().collect::<Vec<_>>());
+    assert!(printed.contains("goes to openai/gpt-5.4\n"), "{printed}");
+    assert!(printed.contains("`hours` does not hold"), "{printed}");
+    assert!(
+        !home.path().join("a.db").exists() && std::fs::read_dir(home.path()).unwrap().count() == 2,
+        "nothing is made"
+    );
+    for (more, expect) in [
+        (["--key", "nobody"], "no key `nobody`"),
+        (["--path", "/v1/embeddings"], "/v1/chat/completions"),
+        (["--at", "noonish"], "2026-11-24T22:30"),
+        (["--header", "x-app"], "x-app: billing"),
+    ] {
+        let arguments = explain(&more);
+        let (code, message) = home.fails(&arguments.lines().collect::<Vec<_>>());
+        assert_eq!(code, 2, "{message}");
+        assert!(message.contains(expect), "{message}");
+    }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Request, header};
 use hyper::body::Incoming;
 use policy::moment::Moment;
@@ -170,36 +171,61 @@ pub async fn receive(gateway: &Gateway, request: Request<Incoming>) -> Result<Ca
         }
     };
     let named = named(&head.headers, caller.as_deref()).map_err(|why| turned(why, dialect))?;
-    let Named {
-        session,
-        task,
-        payers,
-    } = named;
-    let key = caller
-        .as_ref()
-        .map_or_else(|| ANONYMOUS.to_owned(), |key| key.id.clone());
-    let live = gateway.stops.enter(&id, &key, task.as_deref());
+    let key = public_id(caller.as_deref());
+    let live = gateway.stops.enter(&id, key, named.task.as_deref());
     let live = live.map_err(|why| turned(why, dialect))?;
     let limits = gateway.setup.load().limits;
     let body = body::read(&endpoint, &head, incoming, &limits)
         .await
         .map_err(|why| turned(why, dialect))?;
-    Ok(Call {
+    let known = (endpoint, caller.as_deref(), named);
+    Ok(call((id, at), head, known, live, body))
+}
+
+/// A call as it would have come in, with its key already known; what is asked for is left to `head`.
+/// Nobody can stop it: it is not made.
+pub fn supposed(
+    gateway: &Gateway,
+    head: Parts,
+    key: Option<&KeyRecord>,
+    body: Bytes,
+) -> Result<Call, Refusal> {
+    let at = gateway.clock.now();
+    let id = call_id(at);
+    let endpoint = endpoint::find(&gateway.setup.load(), &head).endpoint?;
+    let named = named(&head.headers, key)?;
+    let live = gateway.stops.enter(&id, public_id(key), None)?;
+    let known = (endpoint, key, named);
+    Ok(call((id, at), head, known, live, Body::Whole(body)))
+}
+
+fn public_id(key: Option<&KeyRecord>) -> &str {
+    key.map_or(ANONYMOUS, |key| &key.id)
+}
+
+fn call(
+    (id, at): (CallId, Moment),
+    head: Parts,
+    (endpoint, key, named): (Endpoint, Option<&KeyRecord>, Named),
+    live: Live,
+    body: Body,
+) -> Call {
+    Call {
         id,
         at,
-        key,
+        key: public_id(key).to_owned(),
         live: Arc::new(live),
-        models: caller.map(|key| key.models.clone()).unwrap_or_default(),
-        session,
-        task,
-        payers,
+        models: key.map(|key| key.models.clone()).unwrap_or_default(),
+        session: named.session,
+        task: named.task,
+        payers: named.payers,
         endpoint,
         method: head.method,
         path: head.uri.path().to_owned(),
         query: head.uri.query().map(str::to_owned),
         headers: head.headers,
         body,
-    })
+    }
 }
 
 /// What a request says about who and what it belongs to.

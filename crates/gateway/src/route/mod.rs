@@ -8,6 +8,7 @@ pub mod cheaper;
 pub mod learned;
 pub mod notes;
 pub mod place;
+pub mod rehearse;
 
 use std::num::NonZeroU16;
 use std::sync::Arc;

@@ -98,11 +98,23 @@ impl Placed {
 
 /// The route of the configuration that takes a call, if one does.
 fn rule<'s>(setup: &'s Setup, call: &Call, request: &Request<'_>, asked: &str) -> Option<&'s Rule> {
+    let conditions = setup.rules.iter().map(|rule| &rule.when);
+    let place = seen(call, request, asked, |sight| first(conditions, sight))?;
+    setup.rules.get(place)
+}
+
+/// Shows what the conditions of routes look at.
+pub fn seen<R>(
+    call: &Call,
+    request: &Request<'_>,
+    asked: &str,
+    look: impl FnOnce(&Sight<'_>) -> R,
+) -> R {
     let header = |name: &str| {
         let value = call.headers.get(name)?.to_str().ok()?;
         Some(value.to_owned())
     };
-    let sight = Sight {
+    look(&Sight {
         model: &request.model,
         key: &call.key,
         tags: &call.payers.tags,
@@ -114,9 +126,7 @@ fn rule<'s>(setup: &'s Setup, call: &Call, request: &Request<'_>, asked: &str) -
         text: asked,
         at: call.at,
         header: &header,
-    };
-    let place = first(setup.rules.iter().map(|rule| &rule.when), &sight)?;
-    setup.rules.get(place)
+    })
 }
 
 /// The input, as estimated.

@@ -3,16 +3,17 @@
 //! **Invariant**: a lever that is off or observes changes no target; one that is on is credited with
 //! exactly what the client's own target would have cost more, by that target's own cache.
 
+use gateway::route::rehearse::rehearse;
 use gateway::setup::{LeverMode, Rule, Setup, Target};
 use policy::money::PicoUsd;
 use policy::ports::{CallSettled, Lever};
-use policy::route::rules::{Having, When};
+use policy::route::rules::{Having, Unmet, When};
 use serde_json::{Value, json};
 use testkit::client::Response;
 use wire::usage::{Tokens, Usage};
 
 use crate::cache::{conversation, simulated};
-use crate::stage::{Hands, SPOKEN, Spoken, Stage, full, rule};
+use crate::stage::{CLIENT_KEY, Hands, SPOKEN, Spoken, Stage, TODAY, Written, full, rule};
 
 const SONNET: &str = "claude-sonnet-4-6";
 const HAIKU: &str = "claude-haiku-4-5";
@@ -92,6 +93,62 @@ async fn only_a_route_that_is_on_moves_a_call() {
             settled.untouched.zip(settled.cost).map(|(u, c)| u - c)
         );
         assert!(!settled.notes.contains("question"), "{}", settled.notes);
+    }
+}
+
+#[tokio::test]
+async fn a_call_goes_where_its_rehearsal_says() {
+    let cheaper = |explore| Rule {
+        cheaper: vec![target(HAIKU)],
+        explore,
+        ..rule(LeverMode::On)
+    };
+    let with_tag = When {
+        tags: vec!["nightly".into()],
+        ..When::default()
+    };
+    for (rule, takes) in [
+        (rule(LeverMode::Observe), true),
+        (
+            Rule {
+                as_good: vec![target(HAIKU)],
+                ..rule(LeverMode::On)
+            },
+            true,
+        ),
+        (cheaper(0.0), true),
+        (cheaper(1.0), true),
+        (
+            Rule {
+                when: with_tag,
+                to: Some(format!("anthropic/{HAIKU}")),
+                ..rule(LeverMode::On)
+            },
+            false,
+        ),
+    ] {
+        let body = conversation(1);
+        let (stage, _upstream) = stage(rule).await;
+        let head = http::Request::post(anthropic().path).body(()).unwrap();
+        let (head, ()) = head.into_parts();
+        let keyring = stage.gateway.keyring.load();
+        let key = keyring.admit(CLIENT_KEY, TODAY).ok();
+        let rehearsed = rehearse(&stage.gateway, head, key.as_deref(), body.clone().into());
+        let rehearsal = rehearsed.unwrap();
+        assert_eq!(stage.books.wait_for(|_| true).await, Written::default());
+        assert_eq!(rehearsal.routes[0].takes, takes);
+        assert_eq!(rehearsal.routes[0].unmet, (!takes).then_some(Unmet::Tags));
+
+        let response = ask(&stage, &body).await;
+        let goes = response.header("x-tokenwise-target");
+        assert_eq!(goes, rehearsal.targets.first().map(String::as_str));
+        let (_, route) = last(&stage, 1).await;
+        let noted = serde_json::to_value(&rehearsal.notes).unwrap();
+        assert_eq!(
+            noted["route"]["choice"]["target"],
+            route["choice"]["target"]
+        );
+        assert_eq!(noted["route"]["kinds"], route["kinds"]);
     }
 }
 

@@ -1,10 +1,12 @@
-//! `tokenwise route`: the learned router measured on recorded outcomes, and its predictions.
+//! `tokenwise route`: what would be decided about a call; the learned router measured on recorded
+//! outcomes, and its predictions.
 //!
 //! **Invariant**: only the training split is trained on; what is measured is read for thresholds and
 //! calibration of its other half alone (test `suites_are_read_as_the_evaluator_reads_them` in `data`).
 
 pub(crate) mod data;
 mod eval;
+mod explain;
 mod predict;
 mod transfer;
 
@@ -13,9 +15,11 @@ use std::process::ExitCode;
 
 use policy::route::predictor::Rank;
 
+use crate::env::Environment;
 use crate::print::Format;
 
-/// Measure the learned router on recorded outcomes, or write its predictions.
+/// Say where a call would go and why, measure the learned router on recorded outcomes, or write its
+/// predictions.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -24,6 +28,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
+    Explain(explain::Arguments),
     Eval(EvalArguments),
     Predict(PredictArguments),
     /// Train on all suites but one and measure the promise on that one, each in turn: what a router
@@ -99,9 +104,10 @@ struct At {
     seed: u64,
 }
 
-/// Measures or predicts.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+/// Explains, measures or predicts.
+pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::Result<ExitCode> {
     match &arguments.action {
+        Action::Explain(arguments) => explain::run(arguments, environment)?,
         Action::Eval(arguments) => eval::run(arguments)?,
         Action::Predict(arguments) => predict::run(arguments)?,
         Action::Transfer(arguments) => transfer::run(arguments)?,
