@@ -49,6 +49,7 @@ enum Command {
     Learn(command::learn::Arguments),
     Simulate(simulate::Simulate),
     Think(command::think::Arguments),
+    Agents(command::agents::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         Command::Learn(arguments) => command::learn::run(&arguments),
         Command::Simulate(arguments) => command::simulate::run(arguments),
         Command::Think(arguments) => command::think::run(&arguments),
+        Command::Agents(arguments) => command::agents::run(&arguments),
     };
     match result {
         Ok(code) => code,

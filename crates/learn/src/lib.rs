@@ -15,6 +15,7 @@ pub mod neighbours;
 pub mod online;
 pub mod outcome;
 pub mod pool;
+pub mod stop_loss;
 pub mod teach;
 pub mod trees;
 pub mod trial;

@@ -3,6 +3,7 @@
 //! **Invariant**: a command prints its result to standard output and nothing else there; progress
 //! and remarks go to standard error (test `commands_print_json_on_request` in `tests/it`).
 
+pub(crate) mod agents;
 pub(crate) mod budgets;
 pub(crate) mod cascade;
 pub(crate) mod check;

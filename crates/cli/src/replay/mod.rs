@@ -8,8 +8,8 @@ mod export;
 mod mooncake;
 mod report;
 mod requests;
-mod source;
-mod trajectory;
+pub(crate) mod source;
+pub(crate) mod trajectory;
 mod trimmed;
 
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ use source::{Format, Source};
 use trimmed::{TrimChoice, Trimmed, TrimmedSums};
 
 /// The model that recorded traffic is priced at unless another is named.
-const MODEL: &str = "claude-sonnet-4-6";
+pub(crate) const MODEL: &str = "claude-sonnet-4-6";
 
 /// Replay recorded traffic offline: what it costs untouched, with the policy, and at best
 ///

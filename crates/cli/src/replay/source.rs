@@ -17,7 +17,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A format of recorded traffic, one JSON document a line in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// Agent trajectories: a pool of messages and, for each call, the ranges that it sent.
     Trajectories,
     /// Request bodies of either dialect.
@@ -52,15 +52,15 @@ impl Format {
 }
 
 /// An open file and its format.
-pub(super) struct Source {
-    pub(super) format: Format,
+pub(crate) struct Source {
+    pub(crate) format: Format,
     first: Option<String>,
     lines: std::io::Lines<Box<dyn BufRead>>,
 }
 
 impl Source {
     /// Opens a file; `bar` follows how far it has been read.
-    pub(super) fn open(path: &Path, bar: &ProgressBar) -> anyhow::Result<Self> {
+    pub(crate) fn open(path: &Path, bar: &ProgressBar) -> anyhow::Result<Self> {
         let shown = path.display();
         let mut file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
         let mut magic = Vec::new();

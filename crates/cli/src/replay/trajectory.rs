@@ -27,24 +27,32 @@ pub(super) const STEP_MS: u64 = 3_000;
 /// Tool schemas beside the folder of the trajectories.
 const TOOLS_FILE: &str = "tools.json";
 
+/// One line of such a file.
 #[derive(Debug, Deserialize)]
-struct Trajectory {
-    id: String,
-    success: Option<bool>,
+pub(crate) struct Trajectory {
+    pub(crate) id: String,
+    /// What was to be done; several models and trials may share it.
+    #[serde(default)]
+    pub(crate) task_id: String,
+    /// The model that was recorded.
+    #[serde(default)]
+    pub(crate) model: String,
+    pub(crate) success: Option<bool>,
     tools: Option<String>,
-    messages: Vec<Value>,
-    steps: Vec<Step>,
+    pub(crate) messages: Vec<Value>,
+    pub(crate) steps: Vec<Step>,
 }
 
+/// One call: which messages of the pool it sent, and which one answered it.
 #[derive(Debug, Deserialize)]
-struct Step {
-    ctx: Vec<(usize, usize)>,
+pub(crate) struct Step {
+    pub(crate) ctx: Vec<(usize, usize)>,
     reply: Option<usize>,
     ts: Option<f64>,
 }
 
 /// Tool schemas by name; empty if there is no file with them.
-pub(super) fn tool_schemas(path: &Path) -> anyhow::Result<HashMap<String, Vec<Value>>> {
+pub(crate) fn tool_schemas(path: &Path) -> anyhow::Result<HashMap<String, Vec<Value>>> {
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
     for folder in [folder.clone(), folder.join("..")] {
         let file = folder.join(TOOLS_FILE);
@@ -65,55 +73,70 @@ pub(super) fn play(
     player: &mut Player<'_>,
 ) -> anyhow::Result<()> {
     let trajectory: Trajectory = serde_json::from_str(line)?;
-    let dialect = player.dialect;
-    let schemas = trajectory.tools.as_ref().and_then(|name| schemas.get(name));
-    let tools = schemas.and_then(|schemas| body::tools(dialect, schemas));
-    let rendered: Vec<Rendered> = trajectory
-        .messages
-        .iter()
-        .map(|message| body::render(dialect, message))
-        .collect();
-    let mut last_ts: Option<f64> = None;
-    for (index, step) in trajectory.steps.iter().enumerate() {
-        if index > 0 {
-            let pause = step
-                .ts
-                .zip(last_ts)
-                .map_or(STEP_MS, |(ts, last)| millis(ts - last));
-            // An agent reacts to an answer, so that its next call cannot come before that began;
-            // recorded clocks are coarser.
-            player.clock = player.clock.after(pause.max(FIRST_TOKEN_MS));
-        }
-        last_ts = step.ts.or(last_ts);
-        let sent = step
-            .ctx
-            .iter()
-            .flat_map(|(from, to)| rendered.get(*from..*to).unwrap_or_default());
-        let bytes = body::body(
-            dialect,
-            player.model,
-            tools.as_deref(),
-            &sent.collect::<Vec<_>>(),
-        );
-        let reply = step.reply.and_then(|reply| trajectory.messages.get(reply));
-        let call = Call {
-            task: Some(&trajectory.id),
-            at: player.clock,
-            input: Input::Body {
-                dialect,
-                bytes: bytes.as_bytes(),
-            },
-            output: Tokens(reply.map_or(0, reply_tokens)),
-            session: None,
-        };
-        player.play(&call, &reply.map_or_else(String::new, said))?;
-    }
-    player.clock = player.clock.after(STEP_MS);
+    let (dialect, model) = (player.dialect, player.model);
+    let mut clock = player.clock;
+    trajectory.each_call(schemas, (dialect, model), &mut clock, |call, reply| {
+        player.play(call, &reply.map_or_else(String::new, said))
+    })?;
+    player.clock = clock;
     player.recorded.push(Recorded {
         id: trajectory.id,
         success: trajectory.success,
     });
     Ok(())
+}
+
+impl Trajectory {
+    /// Visits its calls as a client of this dialect and model would send them, with what was replied;
+    /// the clock moves on, past the end of the task.
+    pub(crate) fn each_call(
+        &self,
+        schemas: &HashMap<String, Vec<Value>>,
+        (dialect, model): (Dialect, &str),
+        clock: &mut Moment,
+        mut visit: impl FnMut(&Call<'_>, Option<&Value>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let schemas = self.tools.as_ref().and_then(|name| schemas.get(name));
+        let tools = schemas.and_then(|schemas| body::tools(dialect, schemas));
+        let rendered: Vec<Rendered> = self
+            .messages
+            .iter()
+            .map(|message| body::render(dialect, message))
+            .collect();
+        let mut last_ts: Option<f64> = None;
+        for (index, step) in self.steps.iter().enumerate() {
+            if index > 0 {
+                let pause = step
+                    .ts
+                    .zip(last_ts)
+                    .map_or(STEP_MS, |(ts, last)| millis(ts - last));
+                // An agent reacts to an answer, so that its next call cannot come before that
+                // began; recorded clocks are coarser.
+                *clock = clock.after(pause.max(FIRST_TOKEN_MS));
+            }
+            last_ts = step.ts.or(last_ts);
+            let sent: Vec<_> = step
+                .ctx
+                .iter()
+                .flat_map(|(from, to)| rendered.get(*from..*to).unwrap_or_default())
+                .collect();
+            let bytes = body::body(dialect, model, tools.as_deref(), &sent);
+            let reply = step.reply.and_then(|reply| self.messages.get(reply));
+            let call = Call {
+                task: Some(&self.id),
+                at: *clock,
+                input: Input::Body {
+                    dialect,
+                    bytes: bytes.as_bytes(),
+                },
+                output: Tokens(reply.map_or(0, reply_tokens)),
+                session: None,
+            };
+            visit(&call, reply)?;
+        }
+        *clock = clock.after(STEP_MS);
+        Ok(())
+    }
 }
 
 /// Whole milliseconds of a pause in seconds; clocks that ran backwards give none.
@@ -148,10 +171,10 @@ fn said(reply: &Value) -> String {
 }
 
 /// Where virtual time begins.
-pub(super) const BEGIN: Moment = Moment(0);
+pub(crate) const BEGIN: Moment = Moment(0);
 
 /// The dialect in which a provider's requests are written.
-pub(super) fn dialect_of(provider: &str) -> Dialect {
+pub(crate) fn dialect_of(provider: &str) -> Dialect {
     match provider {
         "anthropic" => Dialect::AnthropicMessages,
         _ => Dialect::OpenAiChat,

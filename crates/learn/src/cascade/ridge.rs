@@ -62,7 +62,7 @@ impl Ridge {
 }
 
 /// Gaussian elimination without pivoting: the pull makes the matrix positive definite.
-fn solve(mut equations: Vec<Vec<f64>>) -> Vec<f64> {
+pub(crate) fn solve(mut equations: Vec<Vec<f64>>) -> Vec<f64> {
     let width = equations.len();
     for at in 0..width {
         let lead = equations[at].clone();
