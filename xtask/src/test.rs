@@ -35,6 +35,10 @@ pub(crate) fn run(steps: &mut Steps, _arguments: &[String]) {
     steps.step("doc tests", "cargo test --workspace --doc", || {
         outcome(&mut cargo(&documented))
     });
+    let benches = ["check", "--quiet", "--manifest-path", "bench/Cargo.toml"];
+    steps.step("benches", "cargo check in bench/", || {
+        outcome(cargo(&benches).env("CARGO_TARGET_DIR", target()))
+    });
     let release = ["build", "--release", "--quiet", "--package", "cli"];
     steps.step("release", "cargo build --release", || {
         outcome(&mut cargo(&release))

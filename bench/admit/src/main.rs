@@ -85,6 +85,7 @@ fn setup() -> Setup {
         upstreams: vec![upstream.into()],
         routes: BTreeMap::new(),
         rules: Vec::new(),
+        router: None,
         retry: retry::Policy::default(),
         breaker: breaker::Rules::default(),
         budgets: Budgets {

@@ -1,30 +1,96 @@
 //! Floor: the threshold whose quality holds on calls that are yet to come, with stated confidence.
 //!
 //! **Invariant**: over random splits, the promised floor is broken in no more than the stated share
-//! (test `the_floor_holds_over_200_splits`).
+//! (test `the_floor_holds_over_200_splits`), and calls whose ranking says nothing stay with the
+//! stronger target (test `a_ranking_that_says_nothing_leaves_calls_where_they_are`).
 #![expect(clippy::cast_precision_loss, reason = "counts of rows are small")]
 
 use std::collections::BTreeMap;
 
 use crate::draw::folds;
-use crate::measure::{Pair, point};
+use crate::measure::{Pair, point, weights};
 
-/// 1.96 standard errors: one chance in forty under a normal law, half of what is stated, for sums of
-/// few losses are more skewed than a normal law.
+/// 1.96 standard errors: one chance in forty under a normal law; two things are tried, all calls and a
+/// threshold, and one in twenty is stated.
 const ERRORS: f64 = 1.96;
 
 /// 20 rows: as many are added to each segment in the judgement of its noise, with the noise of the
 /// weaker target over all segments, for a few rows without a loss say little of the losses to come.
 const BORROWED_ROWS: f64 = 20.0;
 
+/// 1.645 standard errors: one chance in twenty that a ranking which says nothing is taken for one that
+/// does.
+const ERRORS_ABOVE_RANDOM: f64 = 1.645;
+
+/// The threshold to promise a share of the strong quality with: one that is safe, and that costs less
+/// than drawing as many calls at random would. `-∞`, all-strong, where these rows show no such one:
+/// the weaker target may still be good enough for some calls, but nobody knows for which.
+pub fn promised_threshold(pairs: &[Pair], scores: &[f64], share: f64) -> f64 {
+    let safe = safe_threshold(pairs, scores, share);
+    if beats_random(pairs, scores, safe) {
+        safe
+    } else {
+        f64::NEG_INFINITY
+    }
+}
+
+/// Whether these rows show that a threshold costs less than a random mix of the same quality. Where
+/// everything goes to the weaker target there is nothing to rank, and the mix is the same.
+fn beats_random(pairs: &[Pair], scores: &[f64], threshold: f64) -> bool {
+    let lowered = |row: usize| scores[row] < threshold;
+    let count = (0..pairs.len()).filter(|row| lowered(*row)).count();
+    if count == 0 || count == pairs.len() {
+        return count > 0;
+    }
+    let weights = weights(pairs.iter().map(|it| it.segment));
+    let each = pairs.iter().zip(&weights);
+    let of = |(pair, weight): (&Pair, &f64)| {
+        let saved = weight * (pair.strong_usd - pair.weak_usd);
+        (saved, weight * (pair.strong - pair.weak))
+    };
+    let each: Vec<(f64, f64)> = each.map(of).collect();
+    let (mut saved, mut lost, mut lost_here) = (0.0, 0.0, 0.0);
+    for (row, (saves, loses)) in each.iter().enumerate() {
+        saved += saves;
+        lost += loses;
+        lost_here += if lowered(row) { *loses } else { 0.0 };
+    }
+    // What a random mix saves for the quality that it loses; for none, it has everything for nothing.
+    let (rate, part) = if lost > 0.0 {
+        (saved / lost, lost_here / lost)
+    } else {
+        (0.0, 0.0)
+    };
+    // The rate is of these rows, too: each row counts once for what it saves more than the mix, and
+    // once for moving the mix.
+    let mut cells: BTreeMap<(usize, usize), f64> = BTreeMap::new();
+    let mut more = 0.0;
+    for (row, (saves, loses)) in each.iter().enumerate() {
+        let value = saves - rate * loses;
+        more += if lowered(row) { value } else { 0.0 };
+        let here = if lowered(row) { 1.0 } else { 0.0 };
+        let cell = (pairs[row].group, pairs[row].segment);
+        *cells.entry(cell).or_default() += value * (here - part);
+    }
+    let variance: f64 = cells.values().map(|it| it * it).sum();
+    more > ERRORS_ABOVE_RANDOM * variance.sqrt()
+}
+
 /// The lowest threshold that is safe to promise a share of the strong quality with, judged on these
 /// rows: from all-strong downwards, the last before the bound first fails. Walking from the safe side
 /// and stopping at the first failure needs no correction for the thresholds that were tried
 /// (fixed-sequence testing; Angelopoulos et al., "Learn then Test", 2021). The bound counts the noise
-/// of as many future calls as there are rows, and near-duplicates as one draw. `-∞` is all-strong.
-pub fn safe_threshold(pairs: &[Pair], scores: &[f64], share: f64) -> f64 {
+/// of as many future calls as there are rows, and near-duplicates as one draw. Before that, all-weak is
+/// tried by itself: the walk may stumble over a few losses among its first rows where the weaker target
+/// is good enough for everything. `-∞` is all-strong, `∞` all-weak.
+fn safe_threshold(pairs: &[Pair], scores: &[f64], share: f64) -> f64 {
     let mut order: Vec<usize> = (0..pairs.len()).collect();
     order.sort_by(|left, right| scores[*left].total_cmp(&scores[*right]));
+    let mut margin = Margin::new(pairs, share);
+    (0..pairs.len()).for_each(|row| margin.lower(row));
+    if !pairs.is_empty() && margin.is_safe() {
+        return f64::INFINITY;
+    }
     let mut margin = Margin::new(pairs, share);
     let mut safe = f64::NEG_INFINITY;
     let mut at = 0;
@@ -184,6 +250,11 @@ pub struct Kept {
     pub cost: f64,
     /// Mean quality on the other half, as a share of always-strong.
     pub quality: f64,
+    /// Mean cost there of a random mix of both targets that has the same quality, as a share.
+    pub random_cost: f64,
+    /// Splits in which something was promised at all, as a share; in the others every call stayed
+    /// with the stronger target.
+    pub routed: f64,
 }
 
 /// Sets the threshold on one half and measures it on the other, `splits` times, by group.
@@ -198,8 +269,14 @@ pub fn kept(pairs: &[Pair], scores: &[f64], share: f64, splits: usize, seed: u64
                 .unzip::<_, _, Vec<_>, Vec<_>>()
         };
         let ((seen, seen_scores), (held, held_scores)) = (part(0), part(1));
-        let threshold = safe_threshold(&seen, &seen_scores, share);
+        let threshold = promised_threshold(&seen, &seen_scores, share);
         let point = point(&held, &held_scores, threshold);
+        kept.random_cost += point.random_cost;
+        kept.routed += if threshold > f64::NEG_INFINITY {
+            1.0
+        } else {
+            0.0
+        };
         kept.broken += if point.quality < share { 1.0 } else { 0.0 };
         kept.cost += point.cost;
         kept.quality += point.quality;
@@ -209,12 +286,14 @@ pub fn kept(pairs: &[Pair], scores: &[f64], share: f64, splits: usize, seed: u64
         broken: kept.broken / splits,
         cost: kept.cost / splits,
         quality: kept.quality / splits,
+        random_cost: kept.random_cost / splits,
+        routed: kept.routed / splits,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{kept, safe_threshold};
+    use super::{kept, promised_threshold, safe_threshold};
     use crate::draw::Draws;
     use crate::measure::Pair;
 
@@ -330,8 +409,39 @@ mod tests {
     }
 
     #[test]
+    fn a_ranking_that_says_nothing_leaves_calls_where_they_are() {
+        let suite = Suite {
+            weak: 86,
+            fall: 0,
+            ..PLAIN
+        };
+        let mut promised = 0;
+        for seed in 0..40 {
+            let (pairs, scores) = rows(suite, 4000, seed);
+            assert!(safe_threshold(&pairs, &scores, 0.97) > f64::NEG_INFINITY);
+            let threshold = promised_threshold(&pairs, &scores, 0.97);
+            promised += usize::from(threshold > f64::NEG_INFINITY);
+        }
+        assert!(promised <= 4, "of 40: {promised}");
+    }
+
+    #[test]
+    fn a_weaker_target_that_is_as_good_takes_all() {
+        let suite = Suite {
+            strong: 80,
+            weak: 90,
+            fall: 0,
+            ..PLAIN
+        };
+        let (pairs, scores) = rows(suite, 1000, 3);
+        let kept = kept(&pairs, &scores, 0.97, 20, 3);
+        assert!(kept.routed > 0.99 && kept.cost < 0.11, "{kept:?}");
+    }
+
+    #[test]
     fn too_few_rows_promise_nothing() {
         let (pairs, scores) = rows(PLAIN, 20, 9);
-        assert!(safe_threshold(&pairs, &scores, 0.99).is_infinite());
+        let threshold = safe_threshold(&pairs, &scores, 0.99);
+        assert!(threshold.is_infinite() && threshold < 0.0);
     }
 }

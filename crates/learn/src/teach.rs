@@ -12,7 +12,7 @@ use policy::route::predictor::{Estimate, Floor, OUTPUTS, Predictor, Rank, worth}
 use crate::calibrate::{Bin, error, reliability};
 use crate::corpus::Corpus;
 use crate::fit::{Fitted, Progress, Recipe, fit, strongest};
-use crate::floor::safe_threshold;
+use crate::floor::promised_threshold;
 use crate::measure::{Pair, point};
 use crate::outcome::{Row, is_adequate};
 use crate::trial::BINS;
@@ -168,7 +168,7 @@ impl Held<'_> {
             .into_iter()
             .filter(move |_| is_known)
             .map(move |quality| {
-                let threshold = safe_threshold(&pairs, &scores, quality);
+                let threshold = promised_threshold(&pairs, &scores, quality);
                 let point = point(&pairs, &scores, threshold);
                 Promise {
                     floor: Floor {

@@ -30,7 +30,7 @@ pub const BINS: usize = 15;
 const SPLITS: usize = 200;
 
 /// The share of the strong quality that is promised in [`Contender::promises`].
-pub const PROMISES: [f64; 2] = [0.95, 0.97];
+pub const PROMISES: [f64; 3] = [0.95, 0.97, 0.99];
 
 /// What a router may know besides the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ pub struct Contender {
     /// Of the transferred cost at 95 %.
     pub transferred_interval: Interval,
     /// For each of [`PROMISES`].
-    pub promises: [Kept; 2],
+    pub promises: [Kept; 3],
 }
 
 /// How probabilities fared.

@@ -3,10 +3,16 @@
 //! **Invariant**: the breakdown is that of the ledger, whose parts add up to its totals (store
 //! conformance, `sums_are_exact`).
 
+mod thinking;
+
+use std::collections::HashMap;
 use std::process::ExitCode;
 
+use policy::ports::outcomes::Outcomes as _;
 use policy::ports::read::{By, Filter, LedgerReader, Slice, Totals};
+use policy::think::observed::Observed;
 use serde_json::{Value, json};
+use store::sqlite::outcomes::SqliteOutcomes;
 
 use super::now;
 use crate::env::Environment;
@@ -39,11 +45,17 @@ pub(crate) struct Arguments {
     /// Only calls that asked for this model.
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+    /// Show what thinking took instead, by route and kind of question, and where it gained nothing.
+    #[arg(long, conflicts_with = "by")]
+    thinking: bool,
     #[command(flatten)]
     ledger: LedgerSource,
     #[command(flatten)]
     format: Format,
 }
+
+/// 100 000 outcomes are read for what thinking gains: the latest.
+const OUTCOMES_READ: u32 = 100_000;
 
 /// What to break the sums down by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -114,6 +126,21 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::R
         model: arguments.model.clone(),
     };
     let reader = arguments.ledger.reader(environment)?;
+    if arguments.thinking {
+        let outcomes = SqliteOutcomes::open(&arguments.ledger.path(environment)?)?;
+        let outcomes = outcomes.latest(OUTCOMES_READ)?.into_iter();
+        let scores: HashMap<_, _> = outcomes.map(|it| (it.call, it.score)).collect();
+        let mut observed = Observed::default();
+        for call in reader.calls(&filter) {
+            thinking::add(&mut observed, &call?, &scores);
+        }
+        if arguments.format.json {
+            print::json(&thinking::json(&observed))?;
+        } else {
+            print::out(&thinking::text(&observed))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let totals = reader.totals(&filter)?;
     let slices = reader.breakdown(&filter, arguments.by.by())?;
     if arguments.format.json {

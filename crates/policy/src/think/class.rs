@@ -109,6 +109,11 @@ impl Class {
         }
     }
 
+    /// The class of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+
     /// Whether thinking seldom helps with it.
     pub const fn is_easy(self) -> bool {
         matches!(

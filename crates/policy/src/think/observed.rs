@@ -13,7 +13,7 @@ use super::class::Class;
 const STEPS: u64 = 16;
 
 /// Calls of each kind, with and without full thinking, below which nothing is said about a gain.
-const CALLS_MIN: u64 = 100;
+pub const CALLS_MIN: u64 = 100;
 
 /// Median thinking tokens from which a class counts as thinking much.
 const MANY_TOKENS: u64 = 512;
@@ -99,7 +99,8 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    fn share(self) -> f64 {
+    /// The share of good ones among those that are known.
+    pub fn share(self) -> f64 {
         crate::shape::cache::float(self.good) / crate::shape::cache::float(self.known.max(1))
     }
 }

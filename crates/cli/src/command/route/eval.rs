@@ -5,6 +5,7 @@
 
 use anyhow::bail;
 use learn::calibrate::Bin;
+use learn::floor::Kept;
 use learn::measure::QUALITIES;
 use learn::trial::{Calibration, Contender, PROMISES, Report};
 use learn::{pool, trial};
@@ -80,7 +81,7 @@ struct Mean {
     cost_at: [f64; 3],
     transferred_cost: [f64; 3],
     transferred_quality: [f64; 3],
-    broken: [f64; 2],
+    broken: [f64; 3],
     error: Option<f64>,
 }
 
@@ -90,7 +91,7 @@ impl Mean {
             "router": self.name, "suites": self.suites, "apgr": self.area_by_calls,
             "cost_at": by_quality(self.cost_at), "transferred_cost": by_quality(self.transferred_cost),
             "transferred_quality": by_quality(self.transferred_quality),
-            "floor_broken": {"0.95": self.broken[0], "0.97": self.broken[1]},
+            "floor_broken": {"0.95": self.broken[0], "0.97": self.broken[1], "0.99": self.broken[2]},
             "calibration_error": self.error,
         })
     }
@@ -129,7 +130,7 @@ fn means(reports: &[(String, Report)]) -> Vec<Mean> {
             cost_at: [0, 1, 2].map(|at| of(&|it| it.figures.cost_at[at])),
             transferred_cost: [0, 1, 2].map(|at| of(&|it| it.transferred[at].cost)),
             transferred_quality: [0, 1, 2].map(|at| of(&|it| it.transferred[at].quality)),
-            broken: [0, 1].map(|at| of(&|it| it.promises[at].broken)),
+            broken: [0, 1, 2].map(|at| of(&|it| it.promises[at].broken)),
             error: (!errors.is_empty()).then(|| errors.iter().sum::<f64>() / errors.len() as f64),
         }
     };
@@ -170,7 +171,11 @@ fn contender_json(contender: &Contender) -> Value {
             })
         });
     let promises = PROMISES.iter().zip(&contender.promises).map(|(floor, it)| {
-        json!({"floor": floor, "broken": it.broken, "cost": it.cost, "quality": it.quality})
+        json!({
+            "floor": floor, "broken": it.broken, "cost": it.cost, "quality": it.quality,
+            "random_cost_at_equal_quality": it.random_cost, "routed": it.routed,
+            "verdict": verdict(it).name(),
+        })
     });
     json!({
         "router": contender.name,
@@ -182,6 +187,53 @@ fn contender_json(contender: &Contender) -> Value {
         "transferred_cost_95_interval": contender.transferred_interval,
         "promises": promises.collect::<Vec<_>>(),
     })
+}
+
+/// What a suite's router is good for at a promised quality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Most halves of the rows show that it saves more than chance.
+    Routes,
+    /// Most do not, and calls stay with the stronger target.
+    Stays,
+}
+
+impl Verdict {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Routes => "routes",
+            Self::Stays => "stays_strong",
+        }
+    }
+}
+
+fn verdict(kept: &Kept) -> Verdict {
+    if kept.routed > 0.5 {
+        Verdict::Routes
+    } else {
+        Verdict::Stays
+    }
+}
+
+/// What a promise comes to, in words.
+fn promise(floor: f64, kept: &Kept) -> String {
+    let floor = 100.0 * floor;
+    let split = 100.0 * kept.routed;
+    let figures = format!(
+        "costs {:.3} at quality {:.3}, a random mix of that quality {:.3}; broken in {:.1} %",
+        kept.cost,
+        kept.quality,
+        kept.random_cost,
+        100.0 * kept.broken
+    );
+    match verdict(kept) {
+        Verdict::Routes => {
+            format!("{floor:.0} % promised: routes in {split:.0} % of splits, {figures}")
+        }
+        Verdict::Stays => format!(
+            "{floor:.0} % promised: no router helps here, calls stay with the stronger target (routes in {split:.0} % of splits; {figures})"
+        ),
+    }
 }
 
 fn calibration_json(calibration: &Calibration) -> Value {
@@ -211,7 +263,7 @@ fn text(pairs: &[(String, Report)], pools: &[(String, pool::Report)]) -> String 
     for mean in means(pairs) {
         put!(
             text,
-            "mean of {} suites, {}: APGR {:.3}; cost@95 {:.3}; thresholds moved: {:.3} at quality {:.3}; floors broken {:.3} and {:.3}{}\n",
+            "mean of {} suites, {}: APGR {:.3}; cost@95 {:.3}; thresholds moved: {:.3} at quality {:.3}; floors broken {:.3}, {:.3} and {:.3}{}\n",
             mean.suites,
             mean.name,
             mean.area_by_calls,
@@ -220,6 +272,7 @@ fn text(pairs: &[(String, Report)], pools: &[(String, pool::Report)]) -> String 
             mean.transferred_quality[0],
             mean.broken[0],
             mean.broken[1],
+            mean.broken[2],
             mean.error
                 .map(|it| format!("; calibration error {it:.3}"))
                 .unwrap_or_default()
@@ -244,6 +297,9 @@ fn text(pairs: &[(String, Report)], pools: &[(String, pool::Report)]) -> String 
     text
 }
 
+/// The router whose promises are told in words: the one that the gateway asks.
+const PROMISING: &str = "segment + text";
+
 /// The columns of a suite's table.
 const HEADS: [&str; 11] = [
     "router", "APGR", "", "cost@95", "", "moved@95", "", "quality", "moved@97", "moved@99",
@@ -265,6 +321,13 @@ fn suite_text(text: &mut String, name: &str, report: &Report) {
     );
     let rows: Vec<Vec<String>> = report.contenders.iter().map(contender_row).collect();
     text.push_str(&table(&heads, &rows));
+    let promising = report.contenders.iter().find(|it| it.name == PROMISING);
+    for (floor, kept) in promising
+        .iter()
+        .flat_map(|it| PROMISES.iter().zip(&it.promises))
+    {
+        put!(text, "{}\n", promise(*floor, kept));
+    }
     for calibration in &report.calibrations {
         let [low, high] = calibration.interval;
         put!(
@@ -294,9 +357,10 @@ fn contender_row(contender: &Contender) -> Vec<String> {
         format!("{:.3}", contender.transferred[2].cost),
         format!(
             "{:.3}",
-            contender.promises[0]
-                .broken
-                .max(contender.promises[1].broken)
+            contender
+                .promises
+                .iter()
+                .fold(0.0, |worst: f64, it| worst.max(it.broken))
         ),
     ]
 }
