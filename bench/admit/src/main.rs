@@ -121,6 +121,7 @@ fn opened(number: u64) -> CallOpened {
             team: Some(format!("team-{}", number % 10)),
             user: Some(format!("user-{:012}", number % (SESSIONS / 10))),
             tags: vec!["prod".into()],
+            parents: Vec::new(),
         },
         held: None,
     }

@@ -106,6 +106,9 @@ pub struct Payers {
     /// Labels of the key and of the client, sorted, each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// The tasks that the call's task is part of, the nearest first; none of a key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<String>,
 }
 
 /// What is held for a call while it is under way.

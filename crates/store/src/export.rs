@@ -7,14 +7,14 @@ use std::io::{self, Write};
 
 use policy::money::PicoUsd;
 use policy::ports::read::{StoredCall, Totals};
-use policy::ports::{CallSettled, Held, Leg, Lever, Payers};
+use policy::ports::{CallSettled, Held, Leg, Lever};
 use serde_json::{Map, Value, json};
 use wire::usage::{Ttl, Usage};
 
 /// Columns before those of the levers and of the tokens.
 const CALL_COLUMNS: &str = "call,opened_at_ms,settled_at_ms,key,session,task,organisation,team,user,\
-     tags,endpoint,model,provider,ending,status,estimated,input_estimate,held_pico_usd,held_tokens,\
-     held_until_ms,legs,cost_pico_usd,untouched_pico_usd,prices";
+     tags,parents,endpoint,model,provider,ending,status,estimated,input_estimate,held_pico_usd,\
+     held_tokens,held_until_ms,legs,cost_pico_usd,untouched_pico_usd,prices";
 
 /// Writes the line that names the columns of [`csv_line`].
 pub fn csv_header(out: &mut impl Write) -> io::Result<()> {
@@ -43,7 +43,8 @@ pub fn csv_line(call: &StoredCall, out: &mut impl Write) -> io::Result<()> {
         optional(&payers.organisation),
         optional(&payers.team),
         optional(&payers.user),
-        quoted(&tags(payers)),
+        quoted(&texts(&payers.tags)),
+        quoted(&texts(&payers.parents)),
         quoted(&opened.endpoint),
         quoted(&opened.model),
         quoted(&opened.provider),
@@ -95,6 +96,7 @@ pub fn json_line(call: &StoredCall, out: &mut impl Write) -> io::Result<()> {
         "team": opened.payers.team,
         "user": opened.payers.user,
         "tags": opened.payers.tags,
+        "parents": opened.payers.parents,
         "endpoint": opened.endpoint,
         "model": opened.model,
         "provider": opened.provider,
@@ -190,12 +192,12 @@ fn classes(usage: &Usage) -> Vec<(&'static str, u64)> {
     ]
 }
 
-/// A JSON array, so that no tag is split or joined; empty where there are none.
-fn tags(payers: &Payers) -> String {
-    if payers.tags.is_empty() {
+/// A JSON array, so that no name is split or joined; empty where there are none.
+fn texts(texts: &[String]) -> String {
+    if texts.is_empty() {
         return String::new();
     }
-    Value::from(payers.tags.as_slice()).to_string()
+    Value::from(texts).to_string()
 }
 
 fn shown(value: Option<impl ToString>) -> String {

@@ -124,6 +124,7 @@ pub fn opening(number: u64) -> CallOpened {
         payers: Payers {
             team: Some("search".to_owned()),
             tags: vec!["batch".to_owned(), "eu, west".to_owned()],
+            parents: vec!["whole".to_owned()],
             ..Payers::default()
         },
         held: Some(Held {

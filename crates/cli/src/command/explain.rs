@@ -108,6 +108,7 @@ fn json(call: &StoredCall, prices: &Prices) -> Value {
         "key": opened.key,
         "session": opened.session,
         "task": opened.task,
+        "parent_tasks": opened.payers.parents,
         "endpoint": opened.endpoint,
         "model": opened.model,
         "provider": opened.provider,
@@ -176,6 +177,9 @@ fn text(call: &StoredCall, prices: &Prices) -> String {
         if let Some(name) = name {
             put!(text, "{label} {name}\n");
         }
+    }
+    for parent in &opened.payers.parents {
+        put!(text, "part of task {parent}\n");
     }
     let Some(settled) = &call.settled else {
         text.push_str("still running\n");

@@ -19,6 +19,7 @@ pub(crate) mod serve;
 pub(crate) mod simulate;
 pub(crate) mod start;
 pub(crate) mod stop;
+pub(crate) mod tasks;
 pub(crate) mod think;
 
 use std::future::Future;

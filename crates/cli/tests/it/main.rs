@@ -19,3 +19,4 @@ mod learn;
 mod route;
 mod serve;
 mod stops;
+mod tasks;

@@ -83,8 +83,10 @@ fn charged_to(
     let named = named
         .into_iter()
         .filter_map(|(kind, id)| Some(Scope::new(kind, id?)));
+    let parents = payers.parents.iter();
     let tags = payers.tags.iter();
     named
+        .chain(parents.map(|task| Scope::new(Kind::Task, task.as_str())))
         .chain(tags.map(|tag| Scope::new(Kind::Tag, tag.as_str())))
         .collect()
 }
@@ -105,6 +107,7 @@ mod tests {
             team: None,
             user: Some("ann".to_owned()),
             tags: vec!["a".to_owned(), "b".to_owned()],
+            parents: vec!["inner".to_owned(), "outer".to_owned()],
         };
         let opened = CallOpened {
             call: CallId("call_1".to_owned()),
@@ -134,7 +137,7 @@ mod tests {
         assert_eq!(scopes(&opened), scopes_of_spending(&spending));
         let names: Vec<String> = scopes(&opened).iter().map(ToString::to_string).collect();
         let expect = "organisation `acme`, key `key_1`, user `ann`, session `s`, task `t`, \
-                      model `m`, tag `a`, tag `b`";
+                      model `m`, task `inner`, task `outer`, tag `a`, tag `b`";
         assert_eq!(names.join(", "), expect);
 
         let at = |asked: &str, model: &str| SpendingAt {

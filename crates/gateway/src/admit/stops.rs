@@ -22,9 +22,10 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// Why a call with this key and task may not go on, if it may not.
-    pub fn refusal(&self, key: &str, task: Option<&str>) -> Option<Refusal> {
-        let task = task.filter(|task| self.tasks.contains(*task));
+    /// Why a call with this key, of this task and those that it is part of, may not go on, if it may
+    /// not.
+    pub fn refusal(&self, key: &str, tasks: &[String]) -> Option<Refusal> {
+        let task = tasks.iter().find(|task| self.tasks.contains(*task));
         let what = match task {
             _ if self.everything => "every call was stopped".to_owned(),
             _ if self.keys.contains(key) => format!("key `{key}` was stopped"),
@@ -66,7 +67,7 @@ struct State {
 #[derive(Debug)]
 struct Reached {
     key: String,
-    task: Option<String>,
+    tasks: Vec<String>,
     token: CancellationToken,
 }
 
@@ -83,7 +84,7 @@ impl Stops {
     pub fn set(&self, stopped: Stopped) {
         let mut state = self.lock();
         for call in state.live.values() {
-            if stopped.refusal(&call.key, call.task.as_deref()).is_some() {
+            if stopped.refusal(&call.key, &call.tasks).is_some() {
                 call.token.cancel();
             }
         }
@@ -100,16 +101,16 @@ impl Stops {
         self: &Arc<Self>,
         call: &CallId,
         key: &str,
-        task: Option<&str>,
+        tasks: Vec<String>,
     ) -> Result<Live, Refusal> {
         let mut state = self.lock();
-        if let Some(refusal) = state.stopped.refusal(key, task) {
+        if let Some(refusal) = state.stopped.refusal(key, &tasks) {
             return Err(refusal);
         }
         let token = CancellationToken::new();
         let reached = Reached {
             key: key.to_owned(),
-            task: task.map(str::to_owned),
+            tasks,
             token: token.clone(),
         };
         state.live.insert(call.clone(), reached);
@@ -136,7 +137,7 @@ impl Live {
         let state = self.stops.lock();
         let told = state.live.get(&self.call).and_then(|call| {
             let stopped = &state.stopped;
-            stopped.refusal(&call.key, call.task.as_deref())
+            stopped.refusal(&call.key, &call.tasks)
         });
         told.unwrap_or_else(|| {
             Refusal::new(Reason::Stopped, "this call was stopped by an operator")
@@ -157,9 +158,12 @@ mod tests {
     #[test]
     fn a_stop_reaches_whom_it_names() {
         let stops = Arc::new(Stops::default());
-        let enter = |call: &str, key: &str, task| stops.enter(&CallId(call.into()), key, task);
-        let one = enter("1", "a", Some("t")).expect("nobody is stopped");
-        let two = enter("2", "b", None).expect("nobody is stopped");
+        let enter = |call: &str, key: &str, tasks: &[&str]| {
+            let tasks = tasks.iter().map(|task| (*task).to_owned()).collect();
+            stops.enter(&CallId(call.into()), key, tasks)
+        };
+        let one = enter("1", "a", &["s", "t"]).expect("nobody is stopped");
+        let two = enter("2", "b", &[]).expect("nobody is stopped");
         let tasks = Stopped {
             tasks: BTreeSet::from(["t".to_owned()]),
             ..Stopped::default()
@@ -169,15 +173,15 @@ mod tests {
         assert!(!two.token().is_cancelled());
         let message = one.refusal().message;
         assert!(message.starts_with("task `t` was stopped"), "{message}");
-        assert!(enter("3", "a", Some("t")).is_err());
-        drop(enter("4", "a", None).expect("another task"));
+        assert!(enter("3", "a", &["s", "t"]).is_err());
+        drop(enter("4", "a", &[]).expect("another task"));
         stops.set(Stopped {
             everything: true,
             ..Stopped::default()
         });
         assert!(two.token().is_cancelled());
         stops.set(Stopped::default());
-        assert!(enter("5", "a", Some("t")).is_ok());
+        assert!(enter("5", "a", &["s", "t"]).is_ok());
         drop((one, two));
         assert!(stops.lock().live.is_empty());
     }

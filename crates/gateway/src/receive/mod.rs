@@ -34,6 +34,10 @@ pub const SESSION_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-sess
 /// Names the task that a call belongs to.
 pub const TASK_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-task");
 
+/// Names the tasks that the call's task is part of, the nearest first, with commas between them: all
+/// of them pay for it.
+pub const PARENTS_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-parent-task");
+
 /// Names the person or service on whose behalf a call is made.
 pub const USER_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-user");
 
@@ -42,6 +46,9 @@ pub const TAGS_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-tags");
 
 /// 16: each may have limits of its own, and every one costs a look.
 const TAGS_MAX: usize = 16;
+
+/// 8: agents that start agents; each level is one more payer to look up.
+const PARENTS_MAX: usize = 8;
 
 /// Carries a key of ours where `authorization` carries the provider's own.
 pub const KEY_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-key");
@@ -172,7 +179,7 @@ pub async fn receive(gateway: &Gateway, request: Request<Incoming>) -> Result<Ca
     };
     let named = named(&head.headers, caller.as_deref()).map_err(|why| turned(why, dialect))?;
     let key = public_id(caller.as_deref());
-    let live = gateway.stops.enter(&id, key, named.task.as_deref());
+    let live = gateway.stops.enter(&id, key, named.tasks());
     let live = live.map_err(|why| turned(why, dialect))?;
     let limits = gateway.setup.load().limits;
     let body = body::read(&endpoint, &head, incoming, &limits)
@@ -194,7 +201,7 @@ pub fn supposed(
     let id = call_id(at);
     let endpoint = endpoint::find(&gateway.setup.load(), &head).endpoint?;
     let named = named(&head.headers, key)?;
-    let live = gateway.stops.enter(&id, public_id(key), None)?;
+    let live = gateway.stops.enter(&id, public_id(key), Vec::new())?;
     let known = (endpoint, key, named);
     Ok(call((id, at), head, known, live, Body::Whole(body)))
 }
@@ -235,6 +242,17 @@ struct Named {
     payers: Payers,
 }
 
+impl Named {
+    /// The call's task and those that it is part of.
+    fn tasks(&self) -> Vec<String> {
+        self.task
+            .iter()
+            .chain(&self.payers.parents)
+            .cloned()
+            .collect()
+    }
+}
+
 fn named(headers: &HeaderMap, key: Option<&KeyRecord>) -> Result<Named, Refusal> {
     let mut payers = key.map(|key| key.payers.clone()).unwrap_or_default();
     if let Some(user) = name(headers, &USER_HEADER)? {
@@ -252,11 +270,39 @@ fn named(headers: &HeaderMap, key: Option<&KeyRecord>) -> Result<Named, Refusal>
             format!("{given} tags, with those of the key; at most {TAGS_MAX} are allowed"),
         ));
     }
+    let task = name(headers, &TASK_HEADER)?;
+    payers.parents = parents(headers, task.as_deref())?;
     Ok(Named {
         session: name(headers, &SESSION_HEADER)?,
-        task: name(headers, &TASK_HEADER)?,
+        task,
         payers,
     })
+}
+
+/// The tasks that a task is part of, each once.
+fn parents(headers: &HeaderMap, task: Option<&str>) -> Result<Vec<String>, Refusal> {
+    let given = name(headers, &PARENTS_HEADER)?.unwrap_or_default();
+    let mut parents: Vec<String> = Vec::new();
+    for parent in given.split(',').map(str::trim) {
+        let is_new = Some(parent) != task && !parents.iter().any(|known| known == parent);
+        if !parent.is_empty() && is_new {
+            parents.push(parent.to_owned());
+        }
+    }
+    let refusal = |message: String| Err(Refusal::new(Reason::BadRequest, message));
+    if parents.len() > PARENTS_MAX {
+        let given = parents.len();
+        return refusal(format!(
+            "header `{PARENTS_HEADER}` names {given} tasks; at most {PARENTS_MAX} are allowed"
+        ));
+    }
+    if task.is_none() && !parents.is_empty() {
+        return refusal(format!(
+            "header `{PARENTS_HEADER}` says what a task is part of; name that task in \
+             `{TASK_HEADER}`"
+        ));
+    }
+    Ok(parents)
 }
 
 /// The key that the request carries; none where everyone may call.

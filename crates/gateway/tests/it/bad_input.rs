@@ -155,6 +155,16 @@ fn heads() -> Vec<Mistake> {
             .with(&[key, ("content-encoding", "gzip")]),
         bad("session too long", "x-tokenwise-session").with(&[key, ("x-tokenwise-session", long)]),
         bad("empty task", "x-tokenwise-task").with(&[key, ("x-tokenwise-task", "")]),
+        bad(
+            "parent without a task",
+            "name that task in `x-tokenwise-task`",
+        )
+        .with(&[key, ("x-tokenwise-parent-task", "whole")]),
+        bad("too many parents", "names 9 tasks; at most 8").with(&[
+            key,
+            ("x-tokenwise-task", "t"),
+            ("x-tokenwise-parent-task", "1,2,3,4,5,6,7,8,9"),
+        ]),
         bad("session not ASCII", "x-tokenwise-session").with(&[key, ("x-tokenwise-session", "é")]),
         Mistake::new(
             "wrong method",

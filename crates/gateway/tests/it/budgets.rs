@@ -30,7 +30,7 @@ use wire::dialect::Dialect;
 use crate::stage::{Books, CLIENT_ID, CLIENT_KEY, SPOKEN, Stage, TODAY, plain};
 
 /// Clients that call at once.
-const CLIENTS: usize = 1_000;
+pub(crate) const CLIENTS: usize = 1_000;
 
 /// Different mixes of clients.
 const SEEDS: u64 = 20;
@@ -143,8 +143,10 @@ impl Draws {
 }
 
 /// What one client does.
-struct Plan {
+pub(crate) struct Plan {
     dialect: usize,
+    /// Further headers.
+    pub(crate) fields: Vec<(&'static str, String)>,
     body: String,
     /// Pieces of the answer that it reads before it leaves; all if there are none.
     leaves_after: Option<u64>,
@@ -164,6 +166,7 @@ impl Plan {
         );
         Self {
             dialect,
+            fields: Vec::new(),
             body,
             leaves_after: (draws.below(8) == 0).then(|| draws.below(4)),
             patience: usize::try_from(draws.below(40)).unwrap(),
@@ -174,10 +177,15 @@ impl Plan {
     /// if it was served.
     async fn play(self, mut client: Client, books: Arc<Books>) -> bool {
         let spoken = &SPOKEN[self.dialect];
+        let own = self
+            .fields
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()));
+        let headers: Vec<(&str, &str)> = spoken.headers.iter().copied().chain(own).collect();
         for _ in 0..ATTEMPTS {
             let settled = books.wait_for(|_| true).await.settled;
             client
-                .ask("POST", spoken.path, spoken.headers, self.body.as_bytes())
+                .ask("POST", spoken.path, &headers, self.body.as_bytes())
                 .await;
             if let Some(pieces) = self.leaves_after {
                 leave(client, pieces).await;
@@ -212,7 +220,7 @@ async fn leave(mut client: Client, pieces: u64) {
 }
 
 /// Lets all these clients call at once, and waits for what each gets. Gives how many were served.
-async fn rush(stage: &Stage, plans: Vec<Plan>) -> usize {
+pub(crate) async fn rush(stage: &Stage, plans: Vec<Plan>) -> usize {
     let mut connected = Vec::new();
     for plan in plans {
         connected.push((plan, Client::connect(&stage.url).await));
@@ -224,13 +232,13 @@ async fn rush(stage: &Stage, plans: Vec<Plan>) -> usize {
     served.into_iter().filter(|served| *served).count()
 }
 
-fn drawn(seed: u64, count: usize) -> Vec<Plan> {
+pub(crate) fn drawn(seed: u64, count: usize) -> Vec<Plan> {
     let mut draws = Draws::new(seed);
     (0..count).map(|_| Plan::drawn(&mut draws)).collect()
 }
 
 /// All calls, once nothing is under way any more.
-async fn rest(stage: &mut Stage) -> Vec<StoredCall> {
+pub(crate) async fn rest(stage: &mut Stage) -> Vec<StoredCall> {
     stage.stop().await;
     let calls = stage.books.calls();
     assert!(calls.iter().all(|call| call.settled.is_some()));

@@ -15,6 +15,7 @@ mod budgets;
 mod budgets_bounds;
 mod budgets_faults;
 mod budgets_models;
+mod budgets_tasks;
 mod budgets_told;
 mod cache;
 mod cascades;

@@ -20,7 +20,7 @@ use wire::usage::{CacheWrites, Tokens, Usage};
 pub(super) const CALL_COLUMNS: &str = "c.id, c.call, c.opened_at_ms, c.key, c.session, c.task, \
      c.endpoint, c.model, c.provider, c.input_estimate, c.organisation, c.team, c.user, c.tags, \
      c.held_pico_usd, c.held_tokens, c.held_until_ms, c.settled_at_ms, c.ending, c.status, \
-     c.cost_pico_usd, c.untouched_pico_usd, c.prices, c.notes, c.target";
+     c.cost_pico_usd, c.untouched_pico_usd, c.prices, c.notes, c.target, c.parents";
 
 /// What [`key`] reads, in its order.
 pub(super) const KEY_COLUMNS: &str = "id, name, hash, created_at_ms, expires_at_ms, \
@@ -35,8 +35,8 @@ pub(super) fn insert_opened(
         .prepare_cached(
             "INSERT INTO calls (call, opened_at_ms, key, session, task, endpoint, model, provider, \
              input_estimate, organisation, team, user, tags, held_pico_usd, held_tokens, \
-             held_until_ms, target) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-             ?13, ?14, ?15, ?16, ?17) ON CONFLICT (call) DO NOTHING",
+             held_until_ms, target, parents) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
+             ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT (call) DO NOTHING",
         )?
         .execute(params![
             call.call.0,
@@ -56,6 +56,7 @@ pub(super) fn insert_opened(
             call.held.map(|held| whole(held.tokens.0)),
             call.held.map(|held| whole(held.until.0)),
             call.target,
+            list(&call.payers.parents),
         ])?;
     Ok((added == 1).then(|| connection.last_insert_rowid()))
 }
@@ -221,7 +222,10 @@ pub(super) fn opened(row: &Row<'_>) -> rusqlite::Result<CallOpened> {
         provider: row.get(8)?,
         target: row.get(24)?,
         input_estimate: tokens(row, 9)?,
-        payers: payers(row, 10)?,
+        payers: Payers {
+            parents: texts(row, 25)?,
+            ..payers(row, 10)?
+        },
         held,
     })
 }
@@ -233,6 +237,7 @@ pub(super) fn payers(row: &Row<'_>, column: usize) -> rusqlite::Result<Payers> {
         team: row.get(column + 1)?,
         user: row.get(column + 2)?,
         tags: texts(row, column + 3)?,
+        parents: Vec::new(),
     })
 }
 
@@ -353,7 +358,7 @@ pub(super) fn list(texts: &[String]) -> Option<String> {
 }
 
 /// Reads what [`list`] has written.
-fn texts(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<String>> {
+pub(super) fn texts(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<String>> {
     let Some(array) = row.get::<_, Option<String>>(column)? else {
         return Ok(Vec::new());
     };

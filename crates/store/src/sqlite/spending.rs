@@ -7,8 +7,8 @@
 
 use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::ports::CallOpened;
 use policy::ports::read::{Spending, SpendingAt, SpentBy};
+use policy::ports::{CallOpened, Payers};
 use rusqlite::{Connection, Row, params};
 use wire::usage::Tokens;
 
@@ -69,10 +69,10 @@ fn spending_query() -> String {
     let tokens = TOKEN_COLUMNS.map(exact).join(", ");
     format!(
         "SELECT c.key, c.session, c.task, c.model, c.organisation, c.team, c.user, c.tags, \
-         min(c.opened_at_ms), count({calls}), {cost}, {tokens} \
+         c.parents, min(c.opened_at_ms), count({calls}), {cost}, {tokens} \
          FROM calls c LEFT JOIN legs l ON l.call_id = c.id \
          WHERE {WANTED} \
-         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, c.opened_at_ms / {MINUTE_MS}"
+         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, c.opened_at_ms / {MINUTE_MS}"
     )
 }
 
@@ -114,11 +114,14 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Spending> {
         session: row.get(1)?,
         task: row.get(2)?,
         model: row.get(3)?,
-        payers: rows::payers(row, 4)?,
-        at: Moment(row.get(8)?),
-        cost: PicoUsd(sum(row, 10)?),
-        tokens: tokens(row, 12)?,
-        calls: row.get(9)?,
+        payers: Payers {
+            parents: rows::texts(row, 8)?,
+            ..rows::payers(row, 4)?
+        },
+        at: Moment(row.get(9)?),
+        cost: PicoUsd(sum(row, 11)?),
+        tokens: tokens(row, 13)?,
+        calls: row.get(10)?,
     })
 }
 

@@ -58,13 +58,16 @@ pub(super) fn any_call() -> impl Strategy<Value = StoredCall> {
 
 fn any_payers() -> impl Strategy<Value = Payers> {
     let name = || option::of(any_text());
-    let tags = collection::btree_set(any_text(), 0..4);
-    (name(), name(), name(), tags).prop_map(|(organisation, team, user, tags)| Payers {
-        organisation,
-        team,
-        user,
-        tags: tags.into_iter().collect(),
-    })
+    let some = || collection::btree_set(any_text(), 0..4);
+    (name(), name(), name(), some(), some()).prop_map(
+        |(organisation, team, user, tags, parents)| Payers {
+            organisation,
+            team,
+            user,
+            tags: tags.into_iter().collect(),
+            parents: parents.into_iter().collect(),
+        },
+    )
 }
 
 fn any_held() -> impl Strategy<Value = Held> {

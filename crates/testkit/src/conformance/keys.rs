@@ -130,6 +130,7 @@ fn payers() -> Payers {
         tags: ["", "a,b", "it's", "[\"a\"]", "\u{1f980}\u{0}\n"]
             .map(str::to_owned)
             .into(),
+        parents: Vec::new(),
     }
 }
 
