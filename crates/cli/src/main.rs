@@ -46,6 +46,7 @@ enum Command {
     Doctor(command::doctor::Arguments),
     Replay(replay::ReplayArguments),
     Cascade(command::cascade::Arguments),
+    Focus(command::focus::Arguments),
     Route(command::route::Arguments),
     Learn(command::learn::Arguments),
     Simulate(simulate::Simulate),
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => {
             replay::run(&arguments, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS)
         }
+        Command::Focus(arguments) => command::focus::run(&arguments),
         Command::Cascade(arguments) => command::cascade::run(&arguments),
         Command::Route(arguments) => command::route::run(&arguments, &environment),
         Command::Learn(arguments) => command::learn::run(&arguments),

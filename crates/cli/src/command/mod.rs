@@ -10,6 +10,7 @@ pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod focus;
 pub(crate) mod keys;
 pub(crate) mod learn;
 pub(crate) mod price;

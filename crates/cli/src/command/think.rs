@@ -110,7 +110,7 @@ pub(crate) fn read_lines(
 }
 
 /// A part of a whole, for people and for curves.
-fn share(part: u64, whole: u64) -> f64 {
+pub(crate) fn share(part: u64, whole: u64) -> f64 {
     let float = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
     float(part) / float(whole.max(1))
 }

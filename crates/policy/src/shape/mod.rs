@@ -5,4 +5,5 @@
 //! of the user (test `only_results_and_pasted_texts_change`).
 
 pub mod cache;
+pub mod focus;
 pub mod trim;
