@@ -11,6 +11,7 @@ use crate::money::PicoUsd;
 use crate::prices::model::{CacheFamily, Model, Rates};
 use crate::route::adequacy::Doubt;
 use crate::route::sessions::Outlook;
+use crate::shape::cache::decide::late_start;
 use crate::shape::cache::rules;
 
 /// 5 in 100: what a switch must save of the rest of the session. Forecasts of sizes err by more than
@@ -51,7 +52,6 @@ pub struct Load {
 /// has no price for it.
 pub fn forecast(model: &Model, at: Moment, load: Load, outlook: &Outlook) -> Option<Forecast> {
     let whole = outlook.calls.min(CALLS_AHEAD);
-    let step = outlook.grows + outlook.answers;
     let mut cost = Forecast::default();
     let warm = load.warm.min(load.input);
     let mut warm = if keeps(model, warm) { warm } else { Tokens(0) };
@@ -73,7 +73,7 @@ pub fn forecast(model: &Model, at: Moment, load: Load, outlook: &Outlook) -> Opt
         } else {
             Tokens(0)
         };
-        input += step;
+        input += outlook.grows;
     }
     Some(cost)
 }
@@ -103,11 +103,17 @@ fn written(rates: &Rates) -> Option<crate::money::Price> {
     lifetimes.into_iter().find_map(|ttl| rates.write(ttl))
 }
 
-/// Whether a model's cache keeps a prefix of this size.
+/// Whether a model's cache keeps a prefix of this size. Where the cache lever has to begin a cache, a
+/// session that grows past the minimum is written a little later: the forecast of one that began
+/// beyond it errs on the dear side for a call or two.
 fn keeps(model: &Model, input: Tokens) -> bool {
     let family = model.cache.family;
     let minimum = model.cache.minimum.unwrap_or(rules::minimum(family));
-    family != CacheFamily::None && input >= minimum
+    let from = match family {
+        CacheFamily::Anthropic => late_start(minimum),
+        _ => minimum,
+    };
+    family != CacheFamily::None && input >= from
 }
 
 /// A share of an amount: of the last expected call, which may not come.
@@ -256,7 +262,7 @@ mod tests {
     fn outlook(calls: f64) -> Outlook {
         Outlook {
             calls,
-            grows: Tokens(800),
+            grows: Tokens(1_000),
             answers: Tokens(200),
         }
     }
@@ -285,6 +291,25 @@ mod tests {
                 "{calls}"
             );
         }
+    }
+
+    /// Claude Haiku 4.5 keeps prefixes from 4 096 tokens on, and a session that grows past that is
+    /// written from 5 120 on; until then, every call pays in full.
+    #[test]
+    fn a_cache_that_begins_late_saves_late() {
+        let haiku = model("anthropic", "claude-haiku-4-5");
+        let now = |input: u64| {
+            let load = Load {
+                input: Tokens(input),
+                warm: Tokens(input - 200),
+            };
+            let cost = forecast(haiku, AT, load, &outlook(4.0)).expect("a price");
+            cost.now.exact()
+        };
+        // 1 / 5 dollars, writes 1.25, reads 0.10 (a million), and 200 tokens of an answer.
+        assert_eq!(now(4_200), "0.0052");
+        assert_eq!(now(5_200), "0.0075");
+        assert_eq!(now(5_400), "0.00177");
     }
 
     #[test]

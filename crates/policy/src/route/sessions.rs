@@ -38,11 +38,12 @@ impl Kind {
         }
     }
 
-    /// New input and answer of a further call, in tokens, before anything was seen: a guess, too.
+    /// What a further call has more input than the one before, that one's answer included, and its own
+    /// answer, in tokens, before anything was seen: a guess, too.
     const fn step(self) -> (f64, f64) {
         match self {
-            Self::Agent => (600.0, 200.0),
-            Self::Chat => (1_000.0, 350.0),
+            Self::Agent => (800.0, 200.0),
+            Self::Chat => (1_350.0, 350.0),
         }
     }
 }
@@ -52,7 +53,7 @@ impl Kind {
 pub struct Outlook {
     /// Calls that still follow.
     pub calls: f64,
-    /// What each adds to the input before it.
+    /// What each has more input than the one before it, that one's answer included.
     pub grows: Tokens,
     /// What each is answered with.
     pub answers: Tokens,
@@ -262,7 +263,7 @@ mod tests {
             seen.answered(Kind::Agent, Tokens(20));
         }
         let outlook = seen.outlook(Kind::Agent, 3);
-        assert_eq!((prior.grows, prior.answers), (Tokens(600), Tokens(200)));
+        assert_eq!((prior.grows, prior.answers), (Tokens(800), Tokens(200)));
         assert!(outlook.grows > Tokens(2_900) && outlook.answers < Tokens(25));
     }
 }

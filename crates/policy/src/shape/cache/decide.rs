@@ -35,6 +35,11 @@ const LATE_START_TURN: u32 = 2;
 /// ended just beyond the minimum ended within this.
 const LATE_START_QUARTERS: u64 = 5;
 
+/// From where on a session is written that grows past the minimum.
+pub fn late_start(minimum: Tokens) -> Tokens {
+    Tokens(minimum.0.saturating_mul(LATE_START_QUARTERS) / 4)
+}
+
 /// What of a prompt is expected to be sent again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outlook {
@@ -244,7 +249,7 @@ fn worth_writing(
                     .saturating_sub(path.tokens_or_zero(held.live)),
             )
     };
-    let start = sight.terms.minimum.0.saturating_mul(LATE_START_QUARTERS) / 4;
+    let start = late_start(sight.terms.minimum).0;
     let was_short = known
         .previous
         .as_ref()
