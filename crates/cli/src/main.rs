@@ -49,7 +49,7 @@ enum Command {
     Focus(command::focus::Arguments),
     Route(command::route::Arguments),
     Learn(command::learn::Arguments),
-    Simulate(simulate::Simulate),
+    Simulate(command::simulate::Arguments),
     Think(command::think::Arguments),
     Agents(command::agents::Arguments),
 }

@@ -37,7 +37,7 @@ pub(crate) type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
 /// A provider that several connections share.
 pub(crate) type Shared = Arc<Mutex<Provider>>;
 
-/// Run a simulated provider that answers both dialects, for free and without a network.
+/// Where the simulated provider listens, and how fast it answers.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Simulate {
     /// Address to listen on; port 0 takes a free one.

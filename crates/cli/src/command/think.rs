@@ -6,7 +6,7 @@
 
 mod answers;
 mod labelled;
-mod traffic;
+pub(crate) mod traffic;
 
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};

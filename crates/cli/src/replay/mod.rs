@@ -10,7 +10,7 @@ mod report;
 mod requests;
 pub(crate) mod source;
 pub(crate) mod trajectory;
-mod trimmed;
+pub(crate) mod trimmed;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -27,6 +27,7 @@ use serde::Deserialize;
 use sim::replay::{Call, Input, Replay, Sums, Switch};
 use sim::routed::{Routed, RoutedSums};
 use wire::dialect::Dialect;
+use wire::usage::Tokens;
 
 use crate::tokens::O200k;
 use source::{Format, Source};
@@ -138,13 +139,37 @@ impl Player<'_> {
         self.rows.1 += outcome.policy_cost;
         Ok(())
     }
+
+    fn play_made_up(&mut self, made_up: &MadeUp) -> anyhow::Result<()> {
+        let call = Call {
+            task: Some(&made_up.task),
+            at: self.clock,
+            input: Input::Body {
+                dialect: self.dialect,
+                bytes: made_up.body.as_bytes(),
+            },
+            output: made_up.output,
+            session: None,
+        };
+        self.play(&call, "")?;
+        self.clock = self.clock.after(trajectory::STEP_MS);
+        Ok(())
+    }
+}
+
+/// A call that was made up, in the dialect of the model at which it is priced.
+pub(crate) struct MadeUp {
+    pub(crate) task: String,
+    pub(crate) body: String,
+    pub(crate) output: Tokens,
 }
 
 /// What was replayed.
-struct Replayed<'a> {
-    model: &'a Model,
-    prices: &'a str,
-    sums: Sums,
+pub(crate) struct Replayed<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) prices: &'a str,
+    pub(crate) priced_at: Moment,
+    pub(crate) sums: Sums,
     /// Of serving traces only: what a cache without minimum would save that reads at every block.
     yardstick: Sums,
     /// Between two targets, and the second one's name.
@@ -154,8 +179,28 @@ struct Replayed<'a> {
     booked: Booked,
 }
 
+impl Replayed<'_> {
+    /// What the calls cost with the trim lever before the cache lever, if that was asked for.
+    pub(crate) fn trimmed_cost(&self) -> Option<PicoUsd> {
+        self.trimmed.as_ref().map(TrimmedSums::cost)
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<()> {
+    let replayed = measure(arguments, &[])?;
+    if arguments.json {
+        report::json(&replayed, out)
+    } else {
+        report::table(&replayed, out)
+    }
+}
+
+/// Replays files, and then calls that were made up.
+pub(crate) fn measure<'a>(
+    arguments: &'a ReplayArguments,
+    made_up: &[MadeUp],
+) -> anyhow::Result<Replayed<'a>> {
     let book = PriceBook::built_in();
     let name = &arguments.model;
     let model = book.find_any(name).with_context(|| {
@@ -192,6 +237,9 @@ pub(crate) fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::R
         play_file(file, &mut player, &mut booked)
             .with_context(|| format!("cannot replay {}", file.display()))?;
     }
+    for call in made_up {
+        player.play_made_up(call)?;
+    }
     let Player {
         replay,
         yardstick,
@@ -206,9 +254,10 @@ pub(crate) fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::R
     if rows != (sums.untouched.cost, sums.policy.cost) {
         bail!("the totals do not equal the sums of the rows; please report this");
     }
-    let replayed = Replayed {
+    Ok(Replayed {
         model,
         prices: book.version(),
+        priced_at,
         sums,
         yardstick,
         routed: second
@@ -217,12 +266,7 @@ pub(crate) fn run(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::R
         trimmed: trimmed.map(Trimmed::finish).transpose()?,
         recorded,
         booked,
-    };
-    if arguments.json {
-        report::json(&replayed, out)
-    } else {
-        report::table(&replayed, out)
-    }
+    })
 }
 
 /// The second target, which must speak what the first one speaks.

@@ -269,6 +269,10 @@ struct Dearer {
 }
 
 impl TrimmedSums {
+    pub(super) fn cost(&self) -> PicoUsd {
+        self.sums.policy.cost
+    }
+
     fn dearer(&self, alone: &Sums) -> Dearer {
         let pairs = alone.tasks.iter().zip(&self.sums.tasks);
         let ratios = pairs

@@ -49,6 +49,7 @@ fn examples_are_configurations() {
         [
             "coding-agent.toml",
             "local.toml",
+            "merchant-assistant.toml",
             "minimal.toml",
             "team-budgets.toml",
             "team.toml"
@@ -267,4 +268,27 @@ fn the_doctor_finds_what_is_wrong() {
     assert_eq!(state("ledger"), ["ok"]);
     assert_eq!(state("port"), ["ok"]);
     assert_eq!(state("provider openai"), ["fail"]);
+}
+
+/// Without any data: the assistant is made up, what is measured is exact, and the rest is marked.
+#[test]
+fn a_monthly_bill_is_printed_on_a_bare_clone() {
+    let home = Home::new();
+    let bill = home.json(&["simulate", "--conversations", "10k/day", "--json"]);
+    let month = |side: &str| bill[side]["month_pico_usd"].as_i64().unwrap();
+    let all = |side: &str| bill[side]["pico_usd"].as_i64().unwrap();
+    assert_eq!(bill["conversations_a_month"], 300_000);
+    let replayed = bill["conversations"].as_i64().unwrap();
+    for side in ["untouched", "cache"] {
+        assert_eq!(month(side), all(side) * (300_000 / replayed), "{side}");
+    }
+    assert!(all("cache") * 3 < all("untouched"));
+    for estimate in bill["estimates"].as_array().unwrap() {
+        assert_eq!(estimate["estimated"], true);
+        assert!(!estimate["source"].as_str().unwrap().is_empty());
+    }
+    let (_, error) = home.fails(&["simulate", "--conversations", "10M"]);
+    assert!(error.contains("as `10M/day`"), "{error}");
+    let (_, error) = home.fails(&["simulate", "--traffic", "a.jsonl"]);
+    assert!(error.contains("--conversations"), "{error}");
 }

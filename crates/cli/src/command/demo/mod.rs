@@ -6,7 +6,7 @@
 mod drive;
 mod pauses;
 mod prose;
-mod workload;
+pub(crate) mod workload;
 
 use std::collections::BTreeMap;
 use std::future::Future;

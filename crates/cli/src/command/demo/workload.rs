@@ -168,6 +168,17 @@ pub(crate) fn workload() -> Vec<Request> {
     }
 }
 
+/// Conversations of the support agent alone, one after the other, in a dialect.
+pub(crate) fn support(dialect: Dialect, sessions: usize) -> Vec<Request> {
+    let mut draw = Draw::new(SEED);
+    let [support, ..] = AGENTS;
+    let agent = Agent { dialect, ..support };
+    let shared = Shared::new(&agent, &mut draw);
+    (1..=sessions)
+        .flat_map(|session| shared.session(session, &mut draw))
+        .collect()
+}
+
 /// What an agent sends with every call.
 struct Shared<'a> {
     agent: &'a Agent,

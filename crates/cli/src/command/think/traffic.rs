@@ -33,7 +33,7 @@ struct Sums {
 }
 
 /// Savings by model, for people and as JSON.
-pub(super) fn evaluate(file: &Path, kept_percent: u64) -> anyhow::Result<(String, Value)> {
+pub(crate) fn evaluate(file: &Path, kept_percent: u64) -> anyhow::Result<(String, Value)> {
     let mut models: BTreeMap<String, Sums> = BTreeMap::new();
     read_lines(file, |value| {
         let name = value["model"].as_str().unwrap_or_default();
