@@ -221,7 +221,6 @@ fn main() {
     let before = resident();
     let bytes = std::fs::read(file).expect("the router's file");
     let gateway = gateway(Some(format::read(&bytes).expect("a router")));
-    let router = resident();
     let mut draws = Draws(1);
     for number in 0..OUTCOMES {
         let kind = draws.below(200);
@@ -233,7 +232,7 @@ fn main() {
             kinds: vec![1, 2 + kind / 10, 100 + kind],
         });
     }
-    let beliefs = resident();
+    let after = resident();
     let mut times: Vec<Vec<u64>> = vec![Vec::new(); SIZES.len()];
     let mut moved = 0_u64;
     for _ in 0..calls {
@@ -244,16 +243,12 @@ fn main() {
         }
     }
     drop(bare);
-    let grown = |from: Option<u64>, to: Option<u64>| {
-        let grown = from.zip(to).map(|(from, to)| to.saturating_sub(from));
-        grown.map_or("null".to_owned(), |bytes| bytes.to_string())
-    };
+    let grown = before.zip(after).map(|(from, to)| to.saturating_sub(from));
+    let grown = grown.map_or("null".to_owned(), |bytes| bytes.to_string());
     let sizes: Vec<String> = SIZES.iter().zip(times).map(|(size, all)| shown(*size, all)).collect();
     println!(
-        r#"{{"sizes":[{}],"moved":{moved},"router_file_bytes":{},"router_bytes":{},"beliefs_bytes":{},"outcomes":{OUTCOMES}}}"#,
+        r#"{{"sizes":[{}],"moved":{moved},"router_file_bytes":{},"memory_bytes":{grown},"outcomes":{OUTCOMES}}}"#,
         sizes.join(","),
         bytes.len(),
-        grown(before, router),
-        grown(router, beliefs),
     );
 }

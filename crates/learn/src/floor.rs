@@ -18,9 +18,10 @@ const ERRORS: f64 = 1.96;
 /// weaker target over all segments, for a few rows without a loss say little of the losses to come.
 const BORROWED_ROWS: f64 = 20.0;
 
-/// 1.645 standard errors: one chance in twenty that a ranking which says nothing is taken for one that
-/// does.
-const ERRORS_ABOVE_RANDOM: f64 = 1.645;
+/// 0.67 standard errors: three chances in four that a ranking which says nothing is found out. The floor
+/// is safe either way; being surer (1.645) kept calls from going down on suites of few hundred rows,
+/// at up to twice the cost.
+const ERRORS_ABOVE_RANDOM: f64 = 0.67;
 
 /// The threshold to promise a share of the strong quality with: one that is safe, and that costs less
 /// than drawing as many calls at random would. `-∞`, all-strong, where these rows show no such one:
@@ -422,7 +423,8 @@ mod tests {
             let threshold = promised_threshold(&pairs, &scores, 0.97);
             promised += usize::from(threshold > f64::NEG_INFINITY);
         }
-        assert!(promised <= 4, "of 40: {promised}");
+        // Ten are expected; 18 are three standard errors more.
+        assert!(promised <= 18, "of 40: {promised}");
     }
 
     #[test]

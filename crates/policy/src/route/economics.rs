@@ -109,9 +109,10 @@ fn written(rates: &Rates) -> Option<crate::money::Price> {
 fn keeps(model: &Model, input: Tokens) -> bool {
     let family = model.cache.family;
     let minimum = model.cache.minimum.unwrap_or(rules::minimum(family));
-    let from = match family {
-        CacheFamily::Anthropic => late_start(minimum),
-        _ => minimum,
+    let from = if family == CacheFamily::Anthropic {
+        late_start(minimum)
+    } else {
+        minimum
     };
     family != CacheFamily::None && input >= from
 }
