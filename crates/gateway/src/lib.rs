@@ -40,6 +40,7 @@ use crate::receive::keyring::Keyring;
 use crate::receive::{GUESS_DELAY, GUESSES_AT_ONCE};
 use crate::route::cascade::Records;
 use crate::route::learned::Learned;
+use crate::settle::runaway::Watch;
 use crate::setup::Setup;
 use crate::tasks::Tasks;
 
@@ -79,6 +80,8 @@ pub struct Gateway {
     pub thinking: ThinkMemory,
     /// Conversations that limits have asked to think less.
     pub lowered: Lowered,
+    /// How fast tasks spend.
+    pub runaways: Watch,
     /// The cache lever's memory, and the worlds that it is compared with.
     pub cache: CacheLever,
 }
@@ -119,6 +122,7 @@ impl Gateway {
             learned: Learned::default(),
             thinking: ThinkMemory::default(),
             lowered: Lowered::default(),
+            runaways: Watch::default(),
             cache: CacheLever::default(),
         })
     }

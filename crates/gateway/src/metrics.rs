@@ -113,6 +113,12 @@ impl BudgetCounters {
         }
     }
 
+    /// A task spends too fast.
+    pub fn runaway(&self) {
+        let labels = AlarmLabels { alarm: "runaway" };
+        self.alarms.get_or_create(&labels).inc();
+    }
+
     /// The book's own counts have moved.
     pub fn alarmed(&self, before: &Counts, after: &Counts) {
         for (alarm, before, after) in [

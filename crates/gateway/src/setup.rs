@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::{HeaderValue, Uri};
 use policy::admit::book::hold::UnknownPrice;
 use policy::admit::limit::{self, Limit, LimitError, LimitId, Then};
+use policy::agents::runaway;
 use policy::dispatch::lineup::CANDIDATES_MAX;
 use policy::dispatch::{breaker, retry};
 use policy::prices::PriceBook;
@@ -216,6 +217,22 @@ pub struct Budgets {
     pub unknown_price: UnknownPrice,
     /// By limit: cheaper targets for calls that have no room, the best first.
     pub degrade_to: BTreeMap<LimitId, Vec<Target>>,
+    /// What follows when a task spends much faster than its kind does.
+    pub runaway: Runaway,
+    /// When that is so.
+    pub runaway_rules: runaway::Rules,
+}
+
+/// What follows when a task spends much faster than its kind does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Runaway {
+    /// Nobody looks.
+    Off,
+    /// It is told of.
+    #[default]
+    Alarm,
+    /// The task is stopped.
+    Stop,
 }
 
 impl Budgets {

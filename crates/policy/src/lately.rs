@@ -37,8 +37,13 @@ impl<V: Clone> Lately<V> {
 
     /// The value, if it is still remembered.
     pub fn get(&self, conversation: u64) -> Option<V> {
+        self.peek(conversation).cloned()
+    }
+
+    /// The same, to look at.
+    pub fn peek(&self, conversation: u64) -> Option<&V> {
         let found = self.now.get(&conversation);
-        found.or_else(|| self.before.get(&conversation)).cloned()
+        found.or_else(|| self.before.get(&conversation))
     }
 }
 

@@ -16,4 +16,5 @@ pub mod prices;
 pub mod refusal;
 pub mod route;
 pub mod shape;
+pub mod sketch;
 pub mod think;

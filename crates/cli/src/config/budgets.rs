@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use gateway::setup::{Budgets, Setup, Target};
+use gateway::setup::{Budgets, Runaway, Setup, Target};
 use policy::admit::book::hold::UnknownPrice;
 use policy::admit::limit::{self, Limit, Measure, Mode, Quota, Then, Which};
 use policy::admit::scope::Kind;
 use policy::admit::window::{Period, Window, Zone};
+use policy::agents::runaway::Rules;
 use policy::key::PREFIX;
 use policy::money::PicoUsd;
 use wire::usage::Tokens;
@@ -17,9 +18,12 @@ use wire::usage::Tokens;
 use super::build::Build;
 use super::fault::ConfigError;
 use super::raw::budget::{
-    RawBudget, RawBudgetMode, RawPayer, RawPeriod, RawThen, RawUnknownPrice, RawUsd,
+    RawBudget, RawBudgetMode, RawPayer, RawPeriod, RawRunaway, RawThen, RawUnknownPrice, RawUsd,
 };
 use super::routes;
+
+/// 1 000 times: beyond that, nothing is ever called a runaway.
+const RUNAWAY_TIMES_MAX: u64 = 1_000;
 
 /// What may be used.
 pub(super) fn budgets(build: &Build<'_>) -> Result<Budgets, ConfigError> {
@@ -35,6 +39,8 @@ pub(super) fn budgets(build: &Build<'_>) -> Result<Budgets, ConfigError> {
     Ok(Budgets {
         limits: limits?,
         unknown_price: unknown_price(build)?,
+        runaway: runaway(build),
+        runaway_rules: runaway_rules(build)?,
         degrade_to,
     })
 }
@@ -202,6 +208,27 @@ impl Entry<'_> {
         );
         self.build.fault(format!("budgets.{}", raw.id), problem)
     }
+}
+
+fn runaway(build: &Build<'_>) -> Runaway {
+    match build.raw.budget_rules.runaway {
+        RawRunaway::Off => Runaway::Off,
+        RawRunaway::Alarm => Runaway::Alarm,
+        RawRunaway::Stop => Runaway::Stop,
+    }
+}
+
+fn runaway_rules(build: &Build<'_>) -> Result<Rules, ConfigError> {
+    let (mut rules, raw) = (Rules::default(), &build.raw.budget_rules);
+    if let Some(times) = raw.runaway_times {
+        let key = "budget_rules.runaway_times";
+        let times = build.within(key, u64::from(times), 1..=RUNAWAY_TIMES_MAX)?;
+        rules.times = u32::try_from(times).unwrap_or(u32::MAX);
+    }
+    if let Some(usd) = &raw.runaway_usd {
+        rules.least = money(build, "budget_rules.runaway_usd".to_owned(), usd)?;
+    }
+    Ok(rules)
 }
 
 fn unknown_price(build: &Build<'_>) -> Result<UnknownPrice, ConfigError> {

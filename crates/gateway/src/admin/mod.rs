@@ -81,6 +81,11 @@ impl Admin {
         }
     }
 
+    /// The keys and stops, if a store is open for them.
+    pub fn keys(&self) -> Option<Arc<dyn Keys>> {
+        self.keys.get().map(Arc::clone)
+    }
+
     /// A panic elsewhere leaves nothing half done in memory: everything is read again.
     fn order(&self) -> MutexGuard<'_, ()> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)

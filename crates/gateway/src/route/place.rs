@@ -49,17 +49,20 @@ pub struct Placed {
     pub notes: Option<RouteNotes>,
     /// What its route's cascade comes to.
     pub cascade: Option<Cascading>,
+    /// Its tools and instructions.
+    pub head: Option<Head>,
 }
 
 impl Placed {
     /// Where the client sent it.
     fn where_asked(
         route: Route,
-        (kind, bytes, conversation): (Kind, u64, u64),
+        (kind, bytes, conversation, head): (Kind, u64, u64, Option<Head>),
         think: Think,
     ) -> Self {
         Self {
             route,
+            head,
             kind,
             bytes,
             conversation,
@@ -92,6 +95,7 @@ impl Placed {
             instead_of: self.instead_of.clone(),
             notes: self.notes.clone(),
             cascade: self.cascade.as_ref().map(|cascade| cascade.notes.clone()),
+            head: self.head.map(|head| head.number),
         }
     }
 }
@@ -149,6 +153,7 @@ pub fn place(
     call.may_call(&request.model)?;
     let kind = Kind::of(request.has_tools);
     let bytes = request.body.len() as u64;
+    let head = Head::of(&request.prompt, xxh3_64(call.key.as_bytes()));
     let named = |model: &str| route(setup, &gateway.healths, model, request.dialect, pinned);
     // Whoever names a provider in the path has decided.
     let decides = !setup.rules.is_empty() && pinned.is_none();
@@ -157,7 +162,7 @@ pub fn place(
         .as_ref()
         .and_then(|asked| rule(setup, call, request, asked));
     let Some(rule) = rule else {
-        let talk = (kind, bytes, conversation);
+        let talk = (kind, bytes, conversation, head);
         let mut placed = Placed::where_asked(named(&request.model)?, talk, setup.think);
         placed.pinned = pinned.map(str::to_owned);
         return Ok(placed);
@@ -175,7 +180,6 @@ pub fn place(
     };
     let has_others = !rule.as_good.is_empty() || !rule.cheaper.is_empty();
     if rule.mode != LeverMode::Off && has_others {
-        let head = Head::of(&request.prompt, xxh3_64(call.key.as_bytes()));
         let text = asked.as_deref().unwrap_or_default();
         let learns = !rule.cheaper.is_empty();
         let appraisal =
@@ -216,6 +220,7 @@ pub fn place(
         instead_of,
         notes: Some(notes),
         cascade,
+        head,
     })
 }
 

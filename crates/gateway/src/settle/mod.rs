@@ -10,4 +10,5 @@ pub mod feedback;
 mod let_go;
 pub mod opening;
 pub mod receipt;
+pub mod runaway;
 pub mod savings;

@@ -57,6 +57,8 @@ pub struct Placement {
     pub notes: Option<RouteNotes>,
     /// What its route's cascade comes to.
     pub cascade: Option<CascadeNotes>,
+    /// What tells its tools and instructions.
+    pub head: Option<u64>,
 }
 
 impl Opening {

@@ -79,7 +79,7 @@ pub enum Reported {
 /// A call's account while it is open.
 pub struct Receipt {
     pub(super) gateway: Arc<Gateway>,
-    setup: Arc<Setup>,
+    pub(super) setup: Arc<Setup>,
     pub(super) row: CallOpened,
     /// The provider of the leg under way.
     provider: String,
@@ -334,6 +334,7 @@ impl Receipt {
         let (cost, savings) = self.savings(last);
         let saved = savings.total();
         let let_go = self.let_go(cost, now);
+        let notes = self.watched(cost, now, self.notes(notes));
         let row = CallSettled {
             call: self.row.call.clone(),
             at: now,
@@ -344,7 +345,7 @@ impl Receipt {
             untouched: savings.untouched,
             savings: savings.parts,
             prices: self.setup.prices.version().to_owned(),
-            notes: self.notes(notes),
+            notes,
         };
         self.log(&row, saved);
         self.gateway

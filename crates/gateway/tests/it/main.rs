@@ -31,6 +31,7 @@ mod misbehaviour_exits;
 mod misbehaviour_faults;
 mod misbehaviour_world;
 mod routes;
+mod runaway;
 mod settling;
 mod stage;
 mod stop;

@@ -5,4 +5,5 @@
 
 pub mod costs;
 pub mod loops;
+pub mod runaway;
 pub mod steps;

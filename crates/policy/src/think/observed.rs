@@ -1,16 +1,14 @@
 //! What thinking was seen to cost and to gain, by route and class of question.
 //!
-//! **Invariant**: a quantile is never more than a sixteenth off, whatever the order of the calls
-//! (test `quantiles_are_close`).
+//! **Invariant**: a class is said to overthink only with enough outcomes of both ways (test
+//! `overthinking_is_named_only_with_evidence`).
 
 use std::collections::BTreeMap;
 
 use wire::usage::Tokens;
 
 use super::class::Class;
-
-/// Steps within each doubling: a sixteenth is the greatest error.
-const STEPS: u64 = 16;
+use crate::sketch::Sketch;
 
 /// Calls of each kind, with and without full thinking, below which nothing is said about a gain.
 pub const CALLS_MIN: u64 = 100;
@@ -20,54 +18,6 @@ const MANY_TOKENS: u64 = 512;
 
 /// A gain in the share of good answers below which there is none.
 const GAIN_MIN: f64 = 0.01;
-
-/// Counts in steps that grow with the value.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sketch {
-    counts: BTreeMap<u64, u64>,
-    total: u64,
-}
-
-impl Sketch {
-    /// Adds one value.
-    pub fn add(&mut self, value: u64) {
-        *self.counts.entry(step(value)).or_default() += 1;
-        self.total += 1;
-    }
-
-    /// How many values there are.
-    pub fn total(&self) -> u64 {
-        self.total
-    }
-
-    /// The value below which so many of a thousand lie; none if nothing was added.
-    pub fn quantile(&self, permille: u64) -> Option<u64> {
-        let rank = (self.total * permille).div_ceil(1_000).max(1);
-        let mut seen = 0;
-        for (step, count) in &self.counts {
-            seen += count;
-            if seen >= rank {
-                return Some(floor(*step));
-            }
-        }
-        None
-    }
-}
-
-/// The step of a value: exact up to 16, then sixteen steps a doubling.
-fn step(value: u64) -> u64 {
-    let doublings = value.checked_ilog2().unwrap_or(0).saturating_sub(4);
-    u64::from(doublings) * STEPS + (value >> doublings)
-}
-
-/// The least value of a step.
-fn floor(step: u64) -> u64 {
-    if step < 2 * STEPS {
-        return step;
-    }
-    let doublings = step / STEPS - 1;
-    (step - doublings * STEPS) << doublings
-}
 
 /// How much a call was allowed to think.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,30 +134,10 @@ impl Observed {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{prop, prop_assert, proptest};
-
     use wire::usage::Tokens;
 
-    use super::{Arm, Observed, Outcome, Sketch};
+    use super::{Arm, Observed, Outcome};
     use crate::think::class::Class;
-
-    proptest! {
-        #[test]
-        fn quantiles_are_close(
-            mut values in prop::collection::vec(0..200_000_u64, 1..200),
-            permille in 1..1_000_u64,
-        ) {
-            let mut sketch = Sketch::default();
-            for value in &values {
-                sketch.add(*value);
-            }
-            values.sort_unstable();
-            let rank = (values.len() as u64 * permille).div_ceil(1_000).max(1);
-            let exact = values[usize::try_from(rank - 1).unwrap_or(0)];
-            let found = sketch.quantile(permille).unwrap_or(u64::MAX);
-            prop_assert!(found <= exact && exact - found <= exact / 16, "{found} for {exact}");
-        }
-    }
 
     #[test]
     fn overthinking_is_named_only_with_evidence() {

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 
 use policy::ports::CallId;
 use policy::ports::read::StoredCall;
+use policy::sketch::Sketch;
 use policy::think::class::Class;
 use policy::think::decide::Why;
-use policy::think::observed::{Arm, CALLS_MIN, Observed, Outcome, Outcomes, Seen, Sketch};
+use policy::think::observed::{Arm, CALLS_MIN, Observed, Outcome, Outcomes, Seen};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -263,6 +263,31 @@ fn unknown_prices_are_blocked_allowed_or_held() {
 }
 
 #[test]
+fn runaways_are_told_of_stopped_or_left_alone() {
+    let rules = |text: &str| format!("[budget_rules]\n{text}\n");
+    for (text, expect) in [
+        ("", Runaway::Alarm),
+        ("runaway = \"stop\"", Runaway::Stop),
+        ("runaway = \"off\"", Runaway::Off),
+    ] {
+        let config = parse(&rules(text)).unwrap();
+        assert_eq!(config.settings().budgets.runaway, expect, "{text}");
+    }
+    let config = parse(&rules("runaway_times = 20\nrunaway_usd = \"0.5\"")).unwrap();
+    let found = config.settings().budgets.runaway_rules;
+    assert_eq!(found.times, 20);
+    assert_eq!(found.least, PicoUsd(500_000_000_000));
+    for (text, expect) in [
+        ("runaway_times = 0", "`budget_rules.runaway_times` is 0"),
+        ("runaway_usd = 1", "dollars in quotes"),
+        ("runaway = \"kill\"", "`off`, `alarm`, `stop`"),
+    ] {
+        let said = refused(&rules(text));
+        assert!(said.contains(expect), "{said}");
+    }
+}
+
+#[test]
 fn models_that_budgets_refuse_are_remarked() {
     let providers = "[[providers]]\nid = \"openai\"\n[[providers]]\nid = \"acme\"\n\
                      dialect = \"openai_chat\"\nbase_url = \"http://127.0.0.1:1\"\n";

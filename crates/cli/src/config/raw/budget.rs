@@ -137,6 +137,29 @@ pub(crate) struct RawBudgetRules {
     /// What becomes of calls to models without a known price where money is limited. Default:
     /// `block`.
     pub(crate) unknown_price: RawUnknownPrice,
+    /// What follows when a task (or a session, where no task is named) spends in a minute far more
+    /// than tasks with the same tools and instructions do: `off`, `alarm` (the default: in the log,
+    /// the metrics and the call's notes) or `stop`, which also stops the task until
+    /// `tokenwise resume task NAME`. Nothing follows before 100 minutes of such tasks were seen.
+    pub(crate) runaway: RawRunaway,
+    /// So many times what all but one in a hundred of their minutes spend. Default: 5.
+    pub(crate) runaway_times: Option<u32>,
+    /// A task that spends less in a minute is never one; dollars, in quotes. Default: `"1"`.
+    #[schemars(with = "Option<String>")]
+    pub(crate) runaway_usd: Option<RawUsd>,
+}
+
+/// What follows when a task spends too fast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawRunaway {
+    /// Nobody looks.
+    Off,
+    /// It is told of.
+    #[default]
+    Alarm,
+    /// The task is stopped.
+    Stop,
 }
 
 /// What becomes of calls to models without a known price where money is limited.
