@@ -42,7 +42,13 @@ impl Learned {
 
     /// Learns an outcome that the store has taken.
     pub fn learn(&self, outcome: &Outcome) {
-        learn(&mut self.posterior(), outcome);
+        if learn(&mut self.posterior(), outcome) {
+            tracing::warn!(
+                target = outcome.target,
+                "the answers of a target have got worse; no call is moved to it on the strength of \
+                 earlier outcomes or of a router, until new outcomes prove it"
+            );
+        }
     }
 
     /// What is believed of a target, named `provider/model`, on the last of these kinds.
@@ -58,8 +64,8 @@ impl Learned {
     }
 }
 
-fn learn(posterior: &mut Posterior, outcome: &Outcome) {
-    posterior.observe(&outcome.kinds, number(&outcome.target), outcome.score);
+fn learn(posterior: &mut Posterior, outcome: &Outcome) -> bool {
+    posterior.observe(&outcome.kinds, number(&outcome.target), outcome.score)
 }
 
 /// The number that a posterior knows a target by.

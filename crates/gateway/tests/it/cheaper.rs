@@ -202,15 +202,19 @@ async fn a_call_leaves_only_for_a_reason() {
         (
             rule(),
             None,
-            &[
-                (CHEAPER, 900, 1.0),
-                (CHEAPER, 100, 0.0),
-                (OWN, 900, 1.0),
-                (OWN, 200, 0.0),
-            ],
+            &[(CHEAPER, 1_000, 0.9), (OWN, 1_000, 0.9)],
             CHEAPER,
             json!("outcomes"),
             json!(null),
+        ),
+        // What was good has become bad: neither old outcomes nor the router count then.
+        (
+            rule(),
+            promised(),
+            &[(CHEAPER, 200, 1.0), (CHEAPER, 15, 0.0)],
+            OWN,
+            json!(null),
+            json!("drifted"),
         ),
         // A bad one is not tried, however willing the route.
         (

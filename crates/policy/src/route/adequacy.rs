@@ -21,13 +21,20 @@ pub enum Evidence {
     Broken,
     /// Neither is known.
     Open,
+    /// Its answers have got worse lately, and nothing is known since.
+    Drifted,
 }
 
 impl Evidence {
     /// Weighs what is believed of a cheaper target against what is believed of the client's own.
     pub fn of(cheaper: Belief, own: Belief, quality: f64) -> Self {
+        let open = if cheaper.has_drifted {
+            Self::Drifted
+        } else {
+            Self::Open
+        };
         if cheaper.outcomes < OUTCOMES_LEAST {
-            return Self::Open;
+            return open;
         }
         let lead = cheaper.mean - quality * own.mean;
         let noise = cheaper.spread.hypot(quality * own.spread);
@@ -36,7 +43,7 @@ impl Evidence {
         } else if lead <= -ERRORS * noise {
             Self::Broken
         } else {
-            Self::Open
+            open
         }
     }
 }
@@ -88,6 +95,8 @@ pub enum Doubt {
     Unlike,
     /// The quality that is wanted would not be kept.
     Below,
+    /// It was kept, and then no longer.
+    Drifted,
 }
 
 /// Decides. `explores` is whether this call was drawn to be tried where nothing is known.
@@ -100,6 +109,8 @@ pub fn judge(evidence: Evidence, word: Word, explores: bool) -> Result<Ground, D
         (Evidence::Broken, _) | (Evidence::Open, Word::Worth { .. }) => return Err(Doubt::Below),
         (Evidence::Open, Word::Nothing) => Doubt::Unproven,
         (Evidence::Open, Word::Unlike) => Doubt::Unlike,
+        // What a model was trained on came before.
+        (Evidence::Drifted, _) => Doubt::Drifted,
     };
     if explores {
         Ok(Ground::Explored)
@@ -146,6 +157,8 @@ mod tests {
             (Evidence::Open, worth(1.0), true, Err(Doubt::Below)),
             (Evidence::Broken, worth(0.9), true, Err(Doubt::Below)),
             (Evidence::Kept, worth(1.0), false, Ok(Ground::Outcomes)),
+            (Evidence::Drifted, worth(0.5), false, Err(Doubt::Drifted)),
+            (Evidence::Drifted, Word::Nothing, true, Ok(Ground::Explored)),
             (Evidence::Kept, Word::Unlike, false, Ok(Ground::Outcomes)),
         ] {
             assert_eq!(
@@ -161,8 +174,8 @@ mod tests {
     fn evidence_takes_outcomes() {
         let after = |good: u32, bad: u32| {
             let mut posterior = Posterior::default();
-            (0..good).for_each(|_| posterior.observe(&[1, 2], 7, 1.0));
-            (0..bad).for_each(|_| posterior.observe(&[1, 2], 7, 0.0));
+            (0..good).for_each(|_| _ = posterior.observe(&[1, 2], 7, 1.0));
+            (0..bad).for_each(|_| _ = posterior.observe(&[1, 2], 7, 0.0));
             let own = posterior.belief(&[1, 2], 8, 1.0);
             Evidence::of(posterior.belief(&[1, 2], 7, 0.8), own, 0.95)
         };
@@ -184,6 +197,7 @@ mod tests {
             mean,
             spread: 0.1,
             outcomes: 30.0,
+            has_drifted: false,
         };
         let tried = |mean, share, normal| {
             explores(

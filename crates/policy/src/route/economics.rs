@@ -147,6 +147,8 @@ pub enum Unfit {
     Unlike,
     /// Its answers would not be good enough.
     Below,
+    /// Its answers have got worse lately.
+    Drifted,
 }
 
 impl From<Doubt> for Unfit {
@@ -155,6 +157,7 @@ impl From<Doubt> for Unfit {
             Doubt::Unproven => Self::Unproven,
             Doubt::Unlike => Self::Unlike,
             Doubt::Below => Self::Below,
+            Doubt::Drifted => Self::Drifted,
         }
     }
 }
@@ -170,6 +173,7 @@ impl Unfit {
             Self::Unproven => "unproven",
             Self::Unlike => "unlike",
             Self::Below => "below",
+            Self::Drifted => "drifted",
         }
     }
 }

@@ -2,7 +2,8 @@
 //! the probability that a target is adequate, drawn to that of the more general kind above it.
 //!
 //! **Invariant**: a kind without outcomes believes what the kind above it believes, up to the prior
-//! (test `a_kind_believes_its_parent_until_it_knows_better`); a frozen posterior neither learns nor
+//! (test `a_kind_believes_its_parent_until_it_knows_better`); a target whose outcomes get worse is no
+//! longer believed in (test `what_has_drifted_starts_anew`); a frozen posterior neither learns nor
 //! explores, and no target below the floor is explored (properties `frozen_means_frozen` and
 //! `nothing_below_the_floor_is_explored`).
 
@@ -19,6 +20,25 @@ const MEMORY: f64 = 2_000.0;
 /// 20,000 kinds and targets: two megabytes. Kinds that come later believe their parents.
 const KINDS_MAX: usize = 20_000;
 
+/// 20 outcomes: with fewer, nobody knows what it would have drifted from.
+const OUTCOMES_LEAST: f64 = 20.0;
+
+/// 85 in 100: a loss of 15 % of the quality is looked for. A greater one is found sooner.
+const DRIFTED_TO: f64 = 0.85;
+
+/// ln 10⁵: where nothing drifts, a false alarm comes once in no less than 100,000 outcomes (Lorden's
+/// bound for CUSUM; an average over scores between 0 and 1 is no worse than one of right and wrong).
+const DRIFT_ALARM: f64 = 11.5;
+
+/// 100 outcomes after a drift, what is known is known again.
+const KNOWN_AGAIN: f64 = 100.0;
+
+/// 2 in 100: what is thought to be certain is left so much room.
+const CERTAIN: f64 = 0.02;
+
+/// One half: nobody relies on a target that is wrong more often than right.
+const RELIED_ON: f64 = 0.5;
+
 /// Counted outcomes of one target on one kind of traffic, fading.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
@@ -26,6 +46,35 @@ pub struct Tally {
     pub adequate: f64,
     /// Of how many.
     pub outcomes: f64,
+    /// What speaks for a loss of quality, in nats.
+    loss: f64,
+    /// Whether it was lost, and what is known now began after that.
+    pub has_drifted: bool,
+}
+
+impl Tally {
+    /// Counts a score. True if that shows that quality was lost: what was known then is no longer.
+    fn count(&mut self, score: f64) -> bool {
+        let was = self.adequate / self.outcomes.max(1.0);
+        if self.outcomes >= OUTCOMES_LEAST && was >= RELIED_ON {
+            let was = was.min(1.0 - CERTAIN);
+            let lost = was * DRIFTED_TO;
+            let (right, wrong) = ((lost / was).ln(), ((1.0 - lost) / (1.0 - was)).ln());
+            self.loss = (self.loss + score * right + (1.0 - score) * wrong).max(0.0);
+        }
+        if self.loss >= DRIFT_ALARM {
+            *self = Self {
+                has_drifted: true,
+                ..Self::default()
+            };
+            return true;
+        }
+        let kept = 1.0 - 1.0 / MEMORY;
+        self.adequate = self.adequate * kept + score;
+        self.outcomes = self.outcomes * kept + 1.0;
+        self.has_drifted &= self.outcomes < KNOWN_AGAIN;
+        false
+    }
 }
 
 /// A probability and how well it is known.
@@ -37,6 +86,8 @@ pub struct Belief {
     pub spread: f64,
     /// How many outcomes of the kind itself it rests on; older ones count less.
     pub outcomes: f64,
+    /// Whether its quality was lost lately, on this kind or on one above it.
+    pub has_drifted: bool,
 }
 
 /// Whether outcomes are learned from.
@@ -112,21 +163,22 @@ impl Posterior {
             .unwrap_or_default()
     }
 
-    /// Learns one outcome, `score` in 0..=1, on every kind of the path.
-    pub fn observe(&mut self, path: &[u64], target: u32, score: f64) {
+    /// Learns one outcome, `score` in 0..=1, on every kind of the path. True if it shows that the
+    /// target has become worse on one of them.
+    pub fn observe(&mut self, path: &[u64], target: u32, score: f64) -> bool {
         if self.mode == Mode::Frozen || !score.is_finite() {
-            return;
+            return false;
         }
+        let mut has_drifted = false;
         for kind in path {
             let key = (*kind, target);
             if self.tallies.len() >= KINDS_MAX && !self.tallies.contains_key(&key) {
                 continue;
             }
             let tally = self.tallies.entry(key).or_default();
-            let kept = 1.0 - 1.0 / MEMORY;
-            tally.adequate = tally.adequate * kept + score.clamp(0.0, 1.0);
-            tally.outcomes = tally.outcomes * kept + 1.0;
+            has_drifted |= tally.count(score.clamp(0.0, 1.0));
         }
+        has_drifted
     }
 
     /// What is believed of a target on the last kind of a path.
@@ -137,15 +189,18 @@ impl Posterior {
     pub fn belief(&self, path: &[u64], target: u32, prior: f64) -> Belief {
         let mut mean = prior.clamp(0.0, 1.0);
         let mut outcomes = 0.0;
+        let mut has_drifted = false;
         for kind in path {
             let tally = self.tally(*kind, target);
             outcomes = tally.outcomes;
+            has_drifted |= tally.has_drifted;
             mean = (INHERITED * mean + tally.adequate) / (INHERITED + outcomes);
         }
         Belief {
             mean,
             spread: (mean * (1.0 - mean) / (INHERITED + outcomes + 1.0)).sqrt(),
             outcomes,
+            has_drifted,
         }
     }
 
@@ -245,13 +300,46 @@ mod tests {
     }
 
     #[test]
+    fn what_has_drifted_starts_anew() {
+        let path = [ROUTE, PROMPT];
+        let mut posterior = learned(&path, 0, 950, 50);
+        let mut drawn = 0_u32;
+        let mut wrong = |of_hundred: u32| {
+            drawn = (drawn + 37) % 100;
+            drawn < of_hundred
+        };
+        // As good as before: no alarm.
+        for _ in 0..10_000 {
+            let score = if wrong(5) { 0.0 } else { 1.0 };
+            assert!(!posterior.observe(&path, 0, score));
+        }
+        // A third of its answers are wrong from now on.
+        let found = (0..1_000).find(|_| {
+            let score = if wrong(33) { 0.0 } else { 1.0 };
+            posterior.observe(&path, 0, score)
+        });
+        assert!(found.is_some_and(|calls| calls < 60), "{found:?}");
+        let belief = posterior.belief(&path, 0, 0.9);
+        assert!(belief.has_drifted && belief.outcomes < 1.0, "{belief:?}");
+        assert!(posterior.belief(&[ROUTE, OTHER], 0, 0.9).has_drifted);
+        assert!(!posterior.belief(&path, 1, 0.9).has_drifted);
+        for _ in 0..110 {
+            posterior.observe(&path, 0, 1.0);
+        }
+        assert!(!posterior.belief(&path, 0, 0.9).has_drifted);
+    }
+
+    #[test]
     fn old_outcomes_fade() {
-        let mut posterior = learned(&[ROUTE], 0, 20_000, 0);
+        let mut posterior = Posterior::default();
+        for _ in 0..20_000 {
+            posterior.observe(&[ROUTE], 0, 0.4);
+        }
         for _ in 0..4_000 {
-            posterior.observe(&[ROUTE], 0, 0.0);
+            assert!(!posterior.observe(&[ROUTE], 0, 0.0), "nobody relied on it");
         }
         let belief = posterior.belief(&[ROUTE], 0, 0.5);
-        assert!(belief.mean > 0.1 && belief.mean < 0.2, "{belief:?}");
+        assert!(belief.mean > 0.04 && belief.mean < 0.08, "{belief:?}");
     }
 
     const WEAK: Offer = Offer {
