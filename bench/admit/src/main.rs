@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use gateway::admit::Accounts;
 use gateway::dispatch::hold::{Bound, need};
 use gateway::route::Plan;
+use gateway::setup::loops::Loops;
 use gateway::setup::{
     Access, AskUsage, Budgets, Credential, LeverMode, Limits, Setup, Think, Upstream,
 };
@@ -95,6 +96,7 @@ fn setup() -> Setup {
         },
         cache: LeverMode::Off,
         think: Think::OFF,
+        loops: Loops::OFF.into(),
         ask_usage: AskUsage::Never,
         access: Access::Open,
         admin: None,

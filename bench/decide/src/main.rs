@@ -22,6 +22,7 @@ use gateway::receive::keyring::Keyring;
 use gateway::receive::supposed;
 use gateway::route::place::place;
 use gateway::setup::cascade::Cascade;
+use gateway::setup::loops::Loops;
 use gateway::setup::{
     Access, AskUsage, Budgets, Credential, LeverMode, Limits, Rule, Setup, Target, Think, Upstream,
 };
@@ -96,6 +97,7 @@ fn setup(router: Option<Predictor>) -> Setup {
             hold_back: HoldBack::default(),
         })),
         think,
+        loops: Loops::OFF.into(),
     };
     Setup {
         upstreams: vec![upstream.into()],
@@ -107,6 +109,7 @@ fn setup(router: Option<Predictor>) -> Setup {
         budgets: Budgets::default(),
         cache: LeverMode::On,
         think,
+        loops: Loops::OFF.into(),
         ask_usage: AskUsage::Never,
         access: Access::Open,
         admin: None,

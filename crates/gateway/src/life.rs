@@ -26,6 +26,7 @@ use crate::dispatch::degrade;
 use crate::dispatch::headers;
 use crate::dispatch::hold::Bound;
 use crate::dispatch::legs::{self, Job};
+use crate::dispatch::loops;
 use crate::dispatch::send::{self, Outgoing, Unanswered};
 use crate::dispatch::shape::{self, Shaped};
 use crate::receive::endpoint::Endpoint;
@@ -153,7 +154,8 @@ impl Service<'_> {
             .read(&body)
             .map_err(|error| unreadable(error.problem()))?;
         let conversation = conversation(self.call, &request);
-        let placed = place(self, &request, pinned, conversation)?;
+        let mut placed = place(self, &request, pinned, conversation)?;
+        let watched = loops::watch(self, &request, &mut placed)?;
         let usage = if request.usage_asked {
             UsageDisplay::Shown
         } else {
@@ -178,10 +180,12 @@ impl Service<'_> {
         };
         let due = degrade::due(self, &request, &placed, job.user);
         let due = due.as_ref();
-        degrade::serve(self, &job, &placed, due, |plan| {
-            shape::shape(self, &request, plan, &placed, due)
-        })
-        .await
+        let answer = degrade::serve(self, &job, &placed, due, |plan| {
+            let mut shaped = shape::shape(self, &request, plan, &placed, due);
+            watched.nudge(&request, &mut shaped.splice);
+            shaped
+        });
+        answer.await.map(|response| watched.tell(response))
     }
 
     /// The size of a conversation: free, and never shaped.

@@ -48,6 +48,12 @@ struct CascadeLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LoopLabels {
+    kind: &'static str,
+    action: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
     limit: String,
     measure: &'static str,
@@ -147,6 +153,7 @@ pub struct Metrics {
     refusals: Family<RefusalLabels, Counter>,
     failed_legs: Family<FaultLabels, Counter>,
     cascades: Family<CascadeLabels, Counter>,
+    loops: Family<LoopLabels, Counter>,
     unpriced: Family<ProviderLabels, Counter>,
     cost: Family<ProviderLabels, Counter<f64, AtomicU64>>,
     saved: Family<ProviderLabels, Gauge<f64, AtomicU64>>,
@@ -161,6 +168,7 @@ impl Default for Metrics {
         let refusals = Family::default();
         let failed_legs = Family::default();
         let cascades = Family::default();
+        let loops = Family::default();
         let unpriced = Family::default();
         let cost = Family::default();
         let saved = Family::default();
@@ -176,6 +184,11 @@ impl Default for Metrics {
             "cascades",
             "Answers of cascades' cheap targets: accepted, escalated or failed, and why",
             cascades.clone(),
+        );
+        registry.register(
+            "loops",
+            "Calls of agents that go in circles: how, and what was done",
+            loops.clone(),
         );
         registry.register(
             "unpriced_calls",
@@ -196,6 +209,7 @@ impl Default for Metrics {
             refusals,
             failed_legs,
             cascades,
+            loops,
             unpriced,
             cost,
             saved,
@@ -250,6 +264,12 @@ impl Metrics {
     pub fn cascaded(&self, outcome: &'static str, why: &'static str) {
         let labels = CascadeLabels { outcome, why };
         self.cascades.get_or_create(&labels).inc();
+    }
+
+    /// An agent goes in circles.
+    pub fn looped(&self, kind: &'static str, action: &'static str) {
+        let labels = LoopLabels { kind, action };
+        self.loops.get_or_create(&labels).inc();
     }
 
     /// A call was turned away.

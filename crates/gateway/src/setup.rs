@@ -4,6 +4,7 @@
 //! (test `a_setup_refuses_what_it_cannot_serve`).
 
 pub mod cascade;
+pub mod loops;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use wire::provider::{Auth, CacheKey};
 
 use crate::admin::token::AdminToken;
 use crate::setup::cascade::Cascade;
+use crate::setup::loops::Loops;
 
 /// 32 MiB: Anthropic's own limit for `/v1/messages`; OpenAI's chat bodies stay below it.
 pub const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -189,6 +191,8 @@ pub struct Rule {
     pub cascade: Option<Arc<Cascade>>,
     /// The think lever.
     pub think: Think,
+    /// What is done about agents that go in circles.
+    pub loops: Arc<Loops>,
 }
 
 /// What the think lever may do.
@@ -264,6 +268,8 @@ pub struct Setup {
     pub cache: LeverMode,
     /// The think lever, for calls that no rule takes.
     pub think: Think,
+    /// What is done about agents that go in circles, for calls that no rule takes.
+    pub loops: Arc<Loops>,
     /// Usage on streams.
     pub ask_usage: AskUsage,
     /// Who may call.
@@ -325,6 +331,17 @@ pub enum SetupError {
         /// What there is.
         configured: String,
     },
+    /// Loops that are degraded to nowhere.
+    #[error(
+        "loops are degraded to a model of provider `{provider}`, which is not configured; \
+         configured: {configured}"
+    )]
+    UnknownRetreat {
+        /// What is named.
+        provider: String,
+        /// What there is.
+        configured: String,
+    },
     /// An alias to nowhere.
     #[error(
         "model alias `{alias}` names provider `{provider}`, which is not configured; configured: {configured}"
@@ -373,6 +390,13 @@ impl Setup {
         for rule in &self.rules {
             self.check_rule(rule)?;
         }
+        let retreat = self.loops.degrade_to.as_ref();
+        if let Some(target) = retreat.filter(|it| self.upstream(&it.provider).is_none()) {
+            return Err(SetupError::UnknownRetreat {
+                provider: target.provider.clone(),
+                configured: self.configured(),
+            });
+        }
         limit::check(&self.budgets.limits)?;
         for (limit, targets) in &self.budgets.degrade_to {
             let mut targets = targets.iter();
@@ -395,7 +419,8 @@ impl Setup {
             configured: self.configured(),
         };
         let cheap = rule.cascade.as_ref().map(|cascade| &cascade.target);
-        let mut targets = rule.as_good.iter().chain(&rule.cheaper).chain(cheap);
+        let targets = rule.as_good.iter().chain(&rule.cheaper).chain(cheap);
+        let mut targets = targets.chain(&rule.loops.degrade_to);
         if let Some(target) = targets.find(|it| self.upstream(&it.provider).is_none()) {
             return Err(unknown(&target.provider));
         }
@@ -434,7 +459,7 @@ impl Setup {
 pub(crate) mod sample {
     use super::{
         Access, Arc, AskUsage, Auth, BTreeMap, Budgets, CacheKey, Credential, Dialect, LeverMode,
-        Limits, PriceBook, Setup, Think, Upstream, Uri, breaker, retry,
+        Limits, Loops, PriceBook, Setup, Think, Upstream, Uri, breaker, retry,
     };
 
     pub(crate) fn upstream(id: &str, dialect: Dialect, globs: &[&str]) -> Upstream {
@@ -462,6 +487,7 @@ pub(crate) mod sample {
             budgets: Budgets::default(),
             cache: LeverMode::Off,
             think: Think::OFF,
+            loops: Loops::OFF.into(),
             ask_usage: AskUsage::Never,
             access: Access::Open,
             admin: None,

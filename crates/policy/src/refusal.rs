@@ -30,6 +30,8 @@ pub enum Reason {
     BudgetSpent,
     /// An operator stopped the key, or everything.
     Stopped,
+    /// The agent goes in circles, and its route stops those that do.
+    Looping,
     /// The upstream could not be reached or did not answer in time.
     UpstreamUnreachable,
     /// The upstream could not be reached or did not answer in time, and was tried again already.

@@ -21,6 +21,8 @@ pub enum Reason {
     Reasoning,
     /// A text that says the same in fewer tokens.
     Trimmed,
+    /// A word to an agent that goes in circles.
+    Nudge,
 }
 
 /// Replace `range` of the original by `text` (an empty range is an insertion).
@@ -74,6 +76,22 @@ impl Splice {
                     reason,
                 },
             );
+        }
+    }
+
+    /// Declares `escaped` at the end of the string that ends, quote included, before the byte at
+    /// `end`: in front of its closing quote, or of that of the text that stands in its place.
+    pub fn append_to_string(&mut self, end: usize, escaped: &str, reason: Reason) {
+        let covers = |edit: &&mut Edit| !edit.range.is_empty() && edit.range.end == end;
+        if let Some(edit) = self.edits.iter_mut().find(covers) {
+            let text = edit.text.to_mut();
+            if text.ends_with('"') {
+                text.insert_str(text.len() - 1, escaped);
+            }
+            return;
+        }
+        if let Some(quote) = end.checked_sub(1) {
+            self.insert(quote, escaped.to_owned(), reason);
         }
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::admin::token::AdminToken;
+use gateway::setup::loops::Loops;
 use gateway::setup::{Access, AskUsage, LeverMode, Limits, Setup, SetupError, Think, Upstream};
 use policy::dispatch::breaker;
 use policy::prices::PriceBook;
@@ -22,7 +23,7 @@ use super::raw::{
     RawLogFormat, RawMode, TIMEOUT_MS_CEILING, TIMEOUT_MS_FLOOR,
 };
 use super::secret::Reference;
-use super::{budgets, router, routes, rules};
+use super::{budgets, loops, router, routes, rules};
 use crate::env::{DATA_HOME, Environment, HOME};
 
 /// The path that keeps everything in memory.
@@ -161,6 +162,7 @@ pub(crate) fn build(
         budgets: budgets::budgets(&build)?,
         cache: cache(&build)?,
         think: think(&build)?,
+        loops: loops::everywhere(&build)?,
         ask_usage: ask_usage(&build)?,
         access: Access::Keys,
         admin: admin(&build)?,
@@ -226,6 +228,10 @@ impl Config {
             rule.think.mode = lever(mode);
         }
         if mode == RawLeverMode::Off {
+            let rules = self.setup.rules.iter_mut().map(|rule| &mut rule.loops);
+            for loops in rules.chain([&mut self.setup.loops]) {
+                *loops = Loops::OFF.into();
+            }
             self.setup.ask_usage = AskUsage::Never;
         }
         self
@@ -252,6 +258,7 @@ fn key_of(error: &SetupError) -> String {
         }
         SetupError::UnknownStop { route, .. } => format!("routes.{route}.use"),
         SetupError::UnknownLesser { limit, .. } => format!("budgets.{limit}.degrade_to"),
+        SetupError::UnknownRetreat { .. } => "loops.degrade_to".to_owned(),
         SetupError::Limits(_) => "budgets".to_owned(),
     }
 }

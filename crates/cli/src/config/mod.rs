@@ -7,6 +7,7 @@ pub(crate) mod budgets;
 pub(crate) mod build;
 mod cascades;
 pub(crate) mod fault;
+mod loops;
 pub(crate) mod providers;
 pub(crate) mod raw;
 mod router;

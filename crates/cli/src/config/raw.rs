@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use budget::{RawBudget, RawBudgetRules};
-use route::RawRule;
+use route::{RawLoops, RawRule};
 
 /// Loopback, so that nobody else on the network is let in by default.
 pub(crate) const LISTEN: &str = "127.0.0.1:8787";
@@ -91,6 +91,8 @@ pub(crate) struct RawConfig {
     pub(crate) budget_rules: RawBudgetRules,
     /// What may be done to save money.
     pub(crate) levers: RawLevers,
+    /// What is done about agents that go in circles, for calls whose route does not say so itself.
+    pub(crate) loops: RawLoops,
     /// Bounds on bytes and time.
     pub(crate) limits: RawLimits,
     /// What models cost.
@@ -114,6 +116,7 @@ impl Default for RawConfig {
             budgets: Vec::new(),
             budget_rules: RawBudgetRules::default(),
             levers: RawLevers::default(),
+            loops: RawLoops::default(),
             limits: RawLimits::default(),
             prices: RawPrices::default(),
             log: RawLog::default(),

@@ -15,6 +15,7 @@ use wire::usage::Tokens;
 use super::build::{Build, observing};
 use super::cascades::cascade;
 use super::fault::ConfigError;
+use super::loops::of_route;
 use super::raw::route::{RawHaving, RawRule};
 use super::raw::{RawDialect, RawLeverMode};
 use super::routes::target;
@@ -94,6 +95,7 @@ impl Entry<'_> {
                 mode: self.lever("think", raw.think.or(self.build.raw.levers.think))?,
                 with_tools: raw.think_with_tools,
             },
+            loops: of_route(self.build, &raw.id, raw.loops.as_ref())?,
         })
     }
 

@@ -10,6 +10,7 @@ pub mod headers;
 pub mod health;
 pub mod hold;
 pub mod legs;
+pub mod loops;
 pub mod notes;
 pub mod peek;
 pub mod pieces;

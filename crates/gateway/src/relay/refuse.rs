@@ -60,7 +60,9 @@ fn status(reason: Reason) -> (StatusCode, Retry) {
         Reason::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, Retry::Pointless),
         Reason::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Retry::Pointless),
         Reason::SlowClient => (StatusCode::REQUEST_TIMEOUT, Retry::Sensible),
-        Reason::ModelNotAllowed | Reason::Stopped => (StatusCode::FORBIDDEN, Retry::Pointless),
+        Reason::ModelNotAllowed | Reason::Stopped | Reason::Looping => {
+            (StatusCode::FORBIDDEN, Retry::Pointless)
+        }
         Reason::RateLimited => (StatusCode::TOO_MANY_REQUESTS, Retry::Sensible),
         Reason::BudgetSpent => (StatusCode::TOO_MANY_REQUESTS, Retry::Pointless),
         Reason::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, Retry::Sensible),
@@ -86,6 +88,7 @@ fn problem(refusal: &Refusal) -> Problem {
         Reason::RateLimited => (ProblemKind::RateLimited, "rate_limit_exceeded"),
         Reason::BudgetSpent => (ProblemKind::RateLimited, "budget_exceeded"),
         Reason::Stopped => (ProblemKind::PermissionDenied, "stopped"),
+        Reason::Looping => (ProblemKind::PermissionDenied, "looping"),
         Reason::UpstreamUnreachable | Reason::UpstreamGivenUp => {
             (ProblemKind::Upstream, "upstream_unreachable")
         }

@@ -3,6 +3,8 @@
 //! **Invariant**: a lever that is off or observes changes no target (test
 //! `only_a_route_that_is_on_moves_a_call`).
 
+use std::sync::Arc;
+
 use policy::moment::Moment;
 use policy::refusal::Refusal;
 use policy::route::economics::{Choice, Offer, Unfit, choose, forecast};
@@ -14,6 +16,7 @@ use wire::dialect::request::Request;
 use wire::usage::Tokens;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::dispatch::loops::LoopNotes;
 use crate::life::Service;
 use crate::receive::Call;
 use crate::route::cascade::{Cascading, First, Talk, cascading};
@@ -21,6 +24,7 @@ use crate::route::cheaper::{Appraisal, Opinion};
 use crate::route::notes::RouteNotes;
 use crate::route::{Plan, Route, plan, route, with_first};
 use crate::settle::opening::Placement;
+use crate::setup::loops::Loops;
 use crate::setup::{LeverMode, Rule, Setup, Target, Think};
 
 /// 4 bytes a token, to know a size before anything was counted.
@@ -51,6 +55,10 @@ pub struct Placed {
     pub cascade: Option<Cascading>,
     /// Its tools and instructions.
     pub head: Option<Head>,
+    /// What is done about agents that go in circles.
+    pub loops: Arc<Loops>,
+    /// The loop that its agent is in.
+    pub looping: Option<LoopNotes>,
 }
 
 impl Placed {
@@ -58,7 +66,7 @@ impl Placed {
     fn where_asked(
         route: Route,
         (kind, bytes, conversation, head): (Kind, u64, u64, Option<Head>),
-        think: Think,
+        (think, loops): (Think, Arc<Loops>),
     ) -> Self {
         Self {
             route,
@@ -72,6 +80,8 @@ impl Placed {
             instead_of: None,
             notes: None,
             cascade: None,
+            loops,
+            looping: None,
         }
     }
 
@@ -96,6 +106,7 @@ impl Placed {
             notes: self.notes.clone(),
             cascade: self.cascade.as_ref().map(|cascade| cascade.notes.clone()),
             head: self.head.map(|head| head.number),
+            looping: self.looping.clone(),
         }
     }
 }
@@ -163,7 +174,8 @@ pub fn place(
         .and_then(|asked| rule(setup, call, request, asked));
     let Some(rule) = rule else {
         let talk = (kind, bytes, conversation, head);
-        let mut placed = Placed::where_asked(named(&request.model)?, talk, setup.think);
+        let whole = (setup.think, Arc::clone(&setup.loops));
+        let mut placed = Placed::where_asked(named(&request.model)?, talk, whole);
         placed.pinned = pinned.map(str::to_owned);
         return Ok(placed);
     };
@@ -221,6 +233,8 @@ pub fn place(
         notes: Some(notes),
         cascade,
         head,
+        loops: Arc::clone(&rule.loops),
+        looping: None,
     })
 }
 

@@ -17,6 +17,7 @@ use crate::admit::holds::Holds;
 use crate::admit::stops::Live;
 use crate::admit::told::told;
 use crate::dispatch::degrade::Degraded;
+use crate::dispatch::loops::LoopNotes;
 use crate::dispatch::shape::{Shaped, Ticket};
 use crate::dispatch::think::ThinkNotes;
 use crate::dispatch::turn::Turn;
@@ -59,6 +60,8 @@ pub struct Placement {
     pub cascade: Option<CascadeNotes>,
     /// What tells its tools and instructions.
     pub head: Option<u64>,
+    /// The loop that its agent is in.
+    pub looping: Option<LoopNotes>,
 }
 
 impl Opening {

@@ -453,6 +453,10 @@ impl Receipt {
             [] => notes,
             degraded => beside("degraded", &degraded, &notes),
         };
+        let notes = match &self.placed.looping {
+            Some(looping) => beside("loop", looping, &notes),
+            None => notes,
+        };
         let notes = match &self.placed.cascade {
             Some(cascade) => beside("cascade", cascade, &notes),
             None => notes,

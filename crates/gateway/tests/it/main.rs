@@ -26,6 +26,7 @@ mod degrade;
 mod equals;
 mod exits;
 mod keys;
+mod loops;
 mod misbehaviour;
 mod misbehaviour_exits;
 mod misbehaviour_faults;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gateway::clock::Clock;
 use gateway::dispatch::headers::secret;
 use gateway::receive::keyring::Keyring;
+use gateway::setup::loops::{Action, Loops};
 use gateway::setup::{
     Access, AskUsage, Budgets, Credential, LeverMode, Limits, Rule, Setup, Target, Think,
     Upstream as Configured,
@@ -305,6 +306,7 @@ pub(crate) fn rule(mode: LeverMode) -> Rule {
         mode,
         cascade: None,
         think: Think::OFF,
+        loops: Loops::OFF.into(),
     }
 }
 
@@ -324,6 +326,7 @@ pub(crate) fn plain(url: &str) -> Setup {
         budgets: Budgets::default(),
         cache: LeverMode::Off,
         think: Think::OFF,
+        loops: Loops::OFF.into(),
         ask_usage: AskUsage::Never,
         access: Access::Keys,
         admin: None,
@@ -345,6 +348,11 @@ pub(crate) fn once() -> retry::Policy {
 pub(crate) fn full(url: &str) -> Setup {
     Setup {
         cache: LeverMode::On,
+        loops: Loops {
+            action: Action::Observe,
+            ..Loops::OFF
+        }
+        .into(),
         ask_usage: AskUsage::Always,
         ..plain(url)
     }

@@ -95,6 +95,12 @@ pub enum Purpose {
 /// The steps of a whole transcript, in either dialect's message form; `polling` names the tools that
 /// may repeat. Agents without tool calls act by fenced code, and are answered by the next message.
 pub fn steps(messages: &[Value], polling: &[&str]) -> Vec<Step> {
+    let located = located(messages, polling).into_iter();
+    located.map(|(step, _)| step).collect()
+}
+
+/// The same, each with the place of the last message that answered it, if one did.
+pub fn located(messages: &[Value], polling: &[&str]) -> Vec<(Step, Option<usize>)> {
     let mut steps = Vec::new();
     let mut rest = messages;
     while let Some(at) = rest
@@ -108,7 +114,8 @@ pub fn steps(messages: &[Value], polling: &[&str]) -> Vec<Step> {
         let count = told.count();
         let (told, next) = after.split_at(count);
         if let Some(message) = rest.get(at) {
-            steps.push(step(message, told, polling));
+            let answered = (count > 0).then(|| messages.len() - next.len() - 1);
+            steps.push((step(message, told, polling), answered));
         }
         rest = next;
     }

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod anthropic_messages;
+mod append;
 mod asked;
 mod chain;
 mod edit;

@@ -96,6 +96,39 @@ pub(crate) struct RawRule {
     /// Whether that also holds for calls with tools. Default: `false`.
     #[serde(default)]
     pub(crate) think_with_tools: bool,
+    /// What is done about agents that go in circles. Default: what `[loops]` says.
+    #[serde(default)]
+    pub(crate) loops: Option<RawLoops>,
+}
+
+/// What is done about agents that go in circles: that repeat the same calls with the same results, the
+/// same error, the same words. It is seen from the messages of each request alone.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawLoops {
+    /// How far it may go; each includes those before it. Default: `observe`, or `degrade` with
+    /// `degrade_to`.
+    pub(crate) action: Option<RawLoopAction>,
+    /// Names of tools that repeat on purpose, besides `wait`, `poll`, `get_status` and the like.
+    pub(crate) polling: Vec<String>,
+    /// Where calls go for as long as a loop lasts, as `provider/model`.
+    pub(crate) degrade_to: Option<String>,
+}
+
+/// How far it may go with an agent that goes in circles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawLoopAction {
+    /// Nothing is looked at.
+    Off,
+    /// It is written down, and named in the header `x-tokenwise-loop`.
+    Observe,
+    /// The agent is told: a note is added to the text that it reads next, and stays there.
+    Nudge,
+    /// For as long as the loop lasts, calls go to `degrade_to`.
+    Degrade,
+    /// A task that goes on with it is refused.
+    Stop,
 }
 
 /// A cheaper target that is asked first. Its answer is given to the client if it is whole, declines
