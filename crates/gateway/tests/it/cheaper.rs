@@ -100,6 +100,14 @@ fn router(threshold: f64) -> Predictor {
     }
 }
 
+/// One that promises everything, and thinks that every call is new.
+fn unlike() -> Predictor {
+    Predictor {
+        novelty_max: -1.0,
+        ..router(f64::INFINITY)
+    }
+}
+
 async fn staged(rule: Rule, router: Option<Predictor>) -> (Stage, testkit::upstream::Upstream) {
     let clock = Hands::default();
     let upstream = simulated(clock.clone(), Vec::new()).await;
@@ -163,12 +171,7 @@ async fn a_call_leaves_only_for_a_reason() {
     };
     let promised = || Some(router(f64::INFINITY));
     let none = || Some(router(f64::NEG_INFINITY));
-    let unlike = || {
-        Some(Predictor {
-            novelty_max: -1.0,
-            ..router(f64::INFINITY)
-        })
-    };
+    let unlike = || Some(unlike());
     for (rule, router, outcomes, served, ground, unfit) in [
         (rule(), None, &[][..], OWN, json!(null), json!("unproven")),
         (

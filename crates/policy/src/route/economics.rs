@@ -42,6 +42,8 @@ impl Forecast {
 pub struct Load {
     /// All of it.
     pub input: Tokens,
+    /// The input that its session began with.
+    pub began: Tokens,
     /// What of it the target has in its cache, or has as a rule: of this session, or of the head
     /// that it shares with others. Nothing, if that is less than the target's cache keeps.
     pub warm: Tokens,
@@ -54,12 +56,15 @@ pub fn forecast(model: &Model, at: Moment, load: Load, outlook: &Outlook) -> Opt
     let whole = outlook.calls.min(CALLS_AHEAD);
     let mut cost = Forecast::default();
     let warm = load.warm.min(load.input);
-    let mut warm = if keeps(model, warm) { warm } else { Tokens(0) };
+    let from = kept_from(model, load.began);
+    let keeps = |input: Tokens| from.is_some_and(|from| input >= from);
+    let mut warm = if keeps(warm) { warm } else { Tokens(0) };
     let (mut input, mut left) = (load.input, whole);
     let mut share = 1.0;
     let mut is_first = true;
     while share > 0.0 {
-        let one = call(model, at, input, warm, outlook.answers, left > 0.0)?;
+        let writes = left > 0.0 && keeps(input);
+        let one = call(model, at, (input, warm), outlook.answers, writes)?;
         if is_first {
             cost.now = one;
         } else {
@@ -68,29 +73,23 @@ pub fn forecast(model: &Model, at: Moment, load: Load, outlook: &Outlook) -> Opt
         is_first = false;
         share = left.min(1.0);
         left -= share;
-        warm = if keeps(model, input) {
-            input
-        } else {
-            Tokens(0)
-        };
+        warm = if keeps(input) { input } else { Tokens(0) };
         input += outlook.grows;
     }
     Some(cost)
 }
 
-/// One call's cost; what is new is written if somebody will read it.
+/// One call's cost; what is new is written if it is kept and somebody will read it.
 fn call(
     model: &Model,
     at: Moment,
-    input: Tokens,
-    warm: Tokens,
+    (input, warm): (Tokens, Tokens),
     answers: Tokens,
-    is_read_again: bool,
+    writes: bool,
 ) -> Option<PicoUsd> {
     let rates = model.rates(at, input, None).ok()?;
     let full = rates.input?;
     let new = Tokens(input.0.saturating_sub(warm.0));
-    let writes = is_read_again && keeps(model, input);
     let write = writes.then(|| written(&rates)).flatten();
     let read = rates.read.unwrap_or(full);
     let input = read.cost(warm) + write.unwrap_or(full).cost(new);
@@ -103,18 +102,23 @@ fn written(rates: &Rates) -> Option<crate::money::Price> {
     lifetimes.into_iter().find_map(|ttl| rates.write(ttl))
 }
 
-/// Whether a model's cache keeps a prefix of this size. Where the cache lever has to begin a cache, a
-/// session that grows past the minimum is written a little later: the forecast of one that began
-/// beyond it errs on the dear side for a call or two.
-fn keeps(model: &Model, input: Tokens) -> bool {
+/// The least prefix that a model's cache keeps of a session that began with so much; none without a
+/// cache. Where the cache lever has to begin a cache, it writes a session that grows past the minimum
+/// somewhat beyond it.
+fn kept_from(model: &Model, began: Tokens) -> Option<Tokens> {
     let family = model.cache.family;
     let minimum = model.cache.minimum.unwrap_or(rules::minimum(family));
-    let from = if family == CacheFamily::Anthropic {
-        late_start(minimum)
-    } else {
-        minimum
-    };
-    family != CacheFamily::None && input >= from
+    match family {
+        CacheFamily::None => None,
+        CacheFamily::Anthropic if began < minimum => Some(late_start(minimum)),
+        CacheFamily::Anthropic
+        | CacheFamily::OpenaiAuto
+        | CacheFamily::OpenaiBreakpoints
+        | CacheFamily::GeminiImplicit
+        | CacheFamily::Deepseek
+        | CacheFamily::Xai
+        | CacheFamily::Automatic => Some(minimum),
+    }
 }
 
 /// A share of an amount: of the last expected call, which may not come.
@@ -278,6 +282,7 @@ mod tests {
         let sonnet = model("anthropic", "claude-sonnet-4-6");
         let load = Load {
             input: Tokens(10_000),
+            began: Tokens(10_000),
             warm: Tokens(0),
         };
         for (calls, now, rest) in [
@@ -303,18 +308,20 @@ mod tests {
     #[test]
     fn a_cache_that_begins_late_saves_late() {
         let haiku = model("anthropic", "claude-haiku-4-5");
-        let now = |input: u64| {
+        let now = |began: u64, input: u64| {
             let load = Load {
                 input: Tokens(input),
+                began: Tokens(began),
                 warm: Tokens(input - 200),
             };
             let cost = forecast(haiku, AT, load, &outlook(4.0)).expect("a price");
             cost.now.exact()
         };
         // 1 / 5 dollars, writes 1.25, reads 0.10 (a million), and 200 tokens of an answer.
-        assert_eq!(now(4_200), "0.0052");
-        assert_eq!(now(5_200), "0.0075");
-        assert_eq!(now(5_400), "0.00177");
+        assert_eq!(now(3_000, 4_400), "0.0054");
+        assert_eq!(now(3_000, 5_200), "0.0075");
+        assert_eq!(now(3_000, 5_400), "0.00177");
+        assert_eq!(now(4_100, 4_400), "0.00167");
     }
 
     #[test]
@@ -331,6 +338,7 @@ mod tests {
                     AT,
                     Load {
                         input: Tokens(101_000),
+                        began: Tokens(20_000),
                         warm: Tokens(warm),
                     },
                     &outlook(calls),

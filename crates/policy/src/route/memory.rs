@@ -50,6 +50,7 @@ impl Head {
 #[derive(Clone, Copy, Debug)]
 struct Open {
     calls: usize,
+    began: Tokens,
     input: Tokens,
     at: Moment,
 }
@@ -59,6 +60,8 @@ struct Open {
 pub struct Turned {
     /// Its input, as estimated.
     pub input: Tokens,
+    /// The input that its conversation began with.
+    pub began: Tokens,
     /// What follows it.
     pub outlook: Outlook,
     /// What the target that answered last has warm.
@@ -72,6 +75,7 @@ impl Turned {
     pub fn load(&self, is_home: bool) -> Load {
         Load {
             input: self.input,
+            began: self.began,
             warm: if is_home {
                 self.warm.max(self.head)
             } else {
@@ -105,9 +109,17 @@ impl Memory {
         self.sessions.came_to(kind, calls, grown);
         let is_warm = |open: &Open| at.since(open.at) < WARM_MS;
         let warm = before.filter(is_warm).map(|open| open.input.min(input));
-        self.open.put(conversation, Open { calls, input, at });
+        let began = before.map_or(input, |open| open.began);
+        let open = Open {
+            calls,
+            began,
+            input,
+            at,
+        };
+        self.open.put(conversation, open);
         Turned {
             input,
+            began,
             outlook: self.sessions.outlook(kind, calls),
             warm: warm.unwrap_or_default(),
             head,
