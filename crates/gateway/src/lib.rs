@@ -34,6 +34,7 @@ use crate::dispatch::health::Healths;
 use crate::dispatch::send::Http;
 use crate::dispatch::shape::CacheLever;
 use crate::dispatch::think::ThinkMemory;
+use crate::dispatch::wrap_up::Asked;
 use crate::metrics::Metrics;
 use crate::receive::guesses::Guesses;
 use crate::receive::keyring::Keyring;
@@ -80,6 +81,8 @@ pub struct Gateway {
     pub thinking: ThinkMemory,
     /// Conversations that limits have asked to think less.
     pub lowered: Lowered,
+    /// What agents were asked on account of limits.
+    pub wrapping: Asked,
     /// How fast tasks spend.
     pub runaways: Watch,
     /// The cache lever's memory, and the worlds that it is compared with.
@@ -122,6 +125,7 @@ impl Gateway {
             learned: Learned::default(),
             thinking: ThinkMemory::default(),
             lowered: Lowered::default(),
+            wrapping: Asked::default(),
             runaways: Watch::default(),
             cache: CacheLever::default(),
         })

@@ -29,6 +29,7 @@ use crate::dispatch::legs::{self, Job};
 use crate::dispatch::loops;
 use crate::dispatch::send::{self, Outgoing, Unanswered};
 use crate::dispatch::shape::{self, Shaped};
+use crate::dispatch::wrap_up::wrap_up;
 use crate::receive::endpoint::Endpoint;
 use crate::receive::{Body, Call, Turned, receive};
 use crate::relay::models;
@@ -180,9 +181,13 @@ impl Service<'_> {
         };
         let due = degrade::due(self, &request, &placed, job.user);
         let due = due.as_ref();
+        let ending = wrap_up(self, &request, &placed, job.user);
         let answer = degrade::serve(self, &job, &placed, due, |plan| {
             let mut shaped = shape::shape(self, &request, plan, &placed, due);
             watched.nudge(&request, &mut shaped.splice);
+            if let Some(words) = &ending {
+                words.say(&request, &mut shaped);
+            }
             shaped
         });
         answer.await.map(|response| watched.tell(response))

@@ -6,7 +6,7 @@
 pub mod cascade;
 pub mod loops;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -221,6 +221,8 @@ pub struct Budgets {
     pub unknown_price: UnknownPrice,
     /// By limit: cheaper targets for calls that have no room, the best first.
     pub degrade_to: BTreeMap<LimitId, Vec<Target>>,
+    /// The limits that ask agents to finish shortly before they are used up.
+    pub wrap_up: BTreeSet<LimitId>,
     /// What follows when a task spends much faster than its kind does.
     pub runaway: Runaway,
     /// When that is so.

@@ -3,7 +3,7 @@
 //! **Invariant**: a limit that is not written out completely is refused, never completed by a guess
 //! (test `incomplete_budgets_are_refused`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gateway::setup::{Budgets, Runaway, Setup, Target};
 use policy::admit::book::hold::UnknownPrice;
@@ -36,8 +36,14 @@ pub(super) fn budgets(build: &Build<'_>) -> Result<Budgets, ConfigError> {
             degrade_to.insert(raw.id.as_str().into(), targets);
         }
     }
+    let mut wrap_up = BTreeSet::new();
+    for raw in build.raw.budgets.iter().filter(|raw| raw.wrap_up) {
+        Entry { build, raw }.check_wrap_up()?;
+        wrap_up.insert(raw.id.as_str().into());
+    }
     Ok(Budgets {
         limits: limits?,
+        wrap_up,
         unknown_price: unknown_price(build)?,
         runaway: runaway(build),
         runaway_rules: runaway_rules(build)?,
@@ -135,6 +141,19 @@ impl Entry<'_> {
             })
         };
         raw.degrade_to.iter().map(read).collect()
+    }
+
+    /// Who asks agents to finish must know what that is.
+    fn check_wrap_up(self) -> Result<(), ConfigError> {
+        let raw = self.raw;
+        let ends = matches!(raw.applies_to, RawPayer::Session | RawPayer::Task);
+        let runs_out = raw.usd.is_some() || raw.tokens.is_some();
+        if ends && runs_out && raw.mode != RawBudgetMode::Observe {
+            return Ok(());
+        }
+        let problem = "is true, but there is nothing to finish; allowed: for `session` and `task`, \
+                       with `usd` or `tokens`, in mode `hard` or `soft`";
+        Err(self.fault("wrap_up", problem))
     }
 
     fn quota(self) -> Result<Quota, ConfigError> {

@@ -9,7 +9,7 @@ pub mod seen;
 pub mod stops;
 pub mod told;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +19,7 @@ use policy::admit::book::meter::Gap;
 use policy::admit::book::report::Usage;
 use policy::admit::book::restore::Past;
 use policy::admit::degrade::{self, Due};
+use policy::admit::limit::LimitId;
 use policy::admit::scope::Scope;
 use policy::admit::tally::{Notice, Spent};
 use policy::moment::Moment;
@@ -190,6 +191,17 @@ impl Accounts {
     /// What the limits of a call want done to it before it asks for its money.
     pub fn due(&self, opened: &CallOpened, now: Moment) -> Option<Due> {
         degrade::due(self.lock().book.usage(&all(opened), now))
+    }
+
+    /// The first of these limits by which a call's agent should finish.
+    pub fn ending(
+        &self,
+        opened: &CallOpened,
+        now: Moment,
+        wanted: &BTreeSet<LimitId>,
+    ) -> Option<Usage> {
+        let usages = self.lock().book.usage(&all(opened), now);
+        degrade::ending(usages, |id| wanted.contains(id))
     }
 
     /// Counts what limits told.

@@ -16,6 +16,7 @@ use policy::admit::degrade::{Due, Step};
 use policy::admit::limit::{LimitId, Then};
 use policy::admit::tally::Notice;
 use policy::lately::Lately;
+use policy::ports::CallOpened;
 use policy::prices::model::Confidence;
 use policy::refusal::Refusal;
 use policy::think::capability::Table;
@@ -55,7 +56,7 @@ pub struct Degraded {
 }
 
 impl Degraded {
-    fn of(notice: &Notice, step: Step, to: String, instead_of: Option<String>) -> Self {
+    pub(super) fn of(notice: &Notice, step: Step, to: String, instead_of: Option<String>) -> Self {
         Self {
             limit: notice.limit.to_string(),
             payer: notice.scope.to_string(),
@@ -102,19 +103,27 @@ pub fn due(
     placed: &Placed,
     user: Option<&str>,
 ) -> Option<Due> {
-    let Service {
-        gateway,
-        setup,
-        call,
-    } = *service;
+    let Service { gateway, setup, .. } = *service;
     if !setup.budgets.degrade() {
         return None;
     }
-    let opening = Opening::of(call, &request.model, placed.route.first()?, 0);
+    let row = row_of(service, request, placed, user)?;
+    gateway.accounts.due(&row, gateway.clock.now())
+}
+
+/// A call's row before it is opened, for those who ask what its payers have used.
+pub(super) fn row_of(
+    service: &Service<'_>,
+    request: &Request<'_>,
+    placed: &Placed,
+    user: Option<&str>,
+) -> Option<CallOpened> {
+    let plan = placed.route.first()?;
+    let opening = Opening::of(service.call, &request.model, plan, 0);
     let mut row = opening.of_user(user).row().clone();
     let session = row.session.take();
     row.session = session.or_else(|| named_session(request).map(str::to_owned));
-    gateway.accounts.due(&row, gateway.clock.now())
+    Some(row)
 }
 
 /// Declares less effort for a conversation that begins while a limit wants it, or began so.

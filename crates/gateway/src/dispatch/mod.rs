@@ -20,3 +20,4 @@ pub mod start;
 pub mod think;
 pub mod turn;
 pub mod verify;
+pub mod wrap_up;

@@ -60,6 +60,8 @@ pub struct Shaped {
     pub think: Option<ThinkNotes>,
     /// What a limit has done to it.
     pub degraded: Option<Degraded>,
+    /// What its agent was asked on account of a limit.
+    pub wrap_up: Option<Degraded>,
     /// What settles the cache lever's account.
     pub ticket: Option<Box<Ticket>>,
     /// Another call writes this prefix now: worth waiting for its first byte.
@@ -75,6 +77,7 @@ impl Shaped {
             session: None,
             think: None,
             degraded: None,
+            wrap_up: None,
             ticket: None,
             wait: None,
         }

@@ -130,6 +130,7 @@ impl Opening {
         self.row.session = self.row.session.or(session);
         self.think = shaped.think.take();
         self.degraded.extend(shaped.degraded.take());
+        self.degraded.extend(shaped.wrap_up.take());
         if let Some(ticket) = &ticket {
             self.row.input_estimate = ticket.input_estimate();
         }

@@ -40,3 +40,4 @@ mod stops;
 mod think;
 mod transcripts;
 mod untouched;
+mod wrap_up;

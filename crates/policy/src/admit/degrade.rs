@@ -10,7 +10,7 @@
 //! nothing (test `steps_are_due_at_their_marks`).
 
 use crate::admit::book::report::Usage;
-use crate::admit::limit::{Mode, Then, Units};
+use crate::admit::limit::{LimitId, Mode, Then, Units};
 use crate::admit::tally::Event;
 
 /// 80 %: from this mark on, calls are asked to think less. A fifth of the amount is left for what
@@ -20,6 +20,9 @@ const EFFORT_FROM_PERCENT: i128 = 80;
 /// 95 %: from this mark on, a soft limit sends calls to a cheaper target.
 const TARGET_FROM_PERCENT: i128 = 95;
 
+/// 95 %: from this mark on, agents are asked to finish. A twentieth of the amount is left for that.
+const WRAP_UP_FROM_PERCENT: i128 = 95;
+
 /// What is done to a call, the mildest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
@@ -27,6 +30,8 @@ pub enum Step {
     Effort,
     /// It goes to a cheaper target.
     Target,
+    /// An agent is asked to finish, beside whatever else is done.
+    WrapUp,
 }
 
 impl Step {
@@ -35,6 +40,7 @@ impl Step {
         match self {
             Self::Effort => "effort",
             Self::Target => "target",
+            Self::WrapUp => "wrap_up",
         }
     }
 
@@ -51,6 +57,25 @@ pub struct Due {
     pub step: Step,
     /// The limit, as far as it is used.
     pub usage: Usage,
+}
+
+/// The first of these limits that is so far used that an agent should finish, if it is one that wants
+/// that.
+pub fn ending(
+    usages: impl IntoIterator<Item = Usage>,
+    wants: impl Fn(&LimitId) -> bool,
+) -> Option<Usage> {
+    let mut usages = usages.into_iter();
+    usages.find(|usage| {
+        let limit = &usage.limit;
+        limit.mode != Mode::Observe && wants(&limit.id) && is_used(usage, WRAP_UP_FROM_PERCENT)
+    })
+}
+
+/// Whether so much of a limit is used.
+fn is_used(usage: &Usage, percent: i128) -> bool {
+    let (Units(spent), Units(amount)) = (usage.tally.spent, usage.limit.quota.amount());
+    spent.saturating_mul(100) >= amount.saturating_mul(percent)
 }
 
 /// What the limits of a call want done to it, as far as they are used.
@@ -74,13 +99,10 @@ fn step(usage: &Usage) -> Option<Step> {
     if limit.then != Then::Degrade || limit.mode == Mode::Observe {
         return None;
     }
-    let Units(spent) = usage.tally.spent;
-    let Units(amount) = limit.quota.amount();
-    let from = |percent: i128| spent.saturating_mul(100) >= amount.saturating_mul(percent);
-    if limit.mode == Mode::Soft && from(TARGET_FROM_PERCENT) {
+    if limit.mode == Mode::Soft && is_used(usage, TARGET_FROM_PERCENT) {
         Some(Step::Target)
     } else {
-        from(EFFORT_FROM_PERCENT).then_some(Step::Effort)
+        is_used(usage, EFFORT_FROM_PERCENT).then_some(Step::Effort)
     }
 }
 
@@ -88,7 +110,7 @@ fn step(usage: &Usage) -> Option<Step> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Mode, Step, Then, Units, Usage, due};
+    use super::{Mode, Step, Then, Units, Usage, due, ending};
     use crate::admit::limit::{Limit, Quota, Which};
     use crate::admit::scope::{Kind, Scope};
     use crate::admit::tally::Tally;
@@ -130,6 +152,16 @@ mod tests {
         ] {
             let found = due([usage(mode, then, spent)]).map(|due| due.step);
             assert_eq!(found, expect, "{mode:?} {then:?} {spent}");
+        }
+        for (mode, spent, wants, expect) in [
+            (Hard, 949, true, false),
+            (Hard, 950, true, true),
+            (Soft, 1_200, true, true),
+            (Hard, 1_000, false, false),
+            (Observe, 1_000, true, false),
+        ] {
+            let ends = ending([usage(mode, Then::Refuse, spent)], |_| wants).is_some();
+            assert_eq!(ends, expect, "{mode:?} {spent}");
         }
         let both = [
             usage(Hard, Then::Degrade, 900),

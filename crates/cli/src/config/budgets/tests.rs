@@ -263,6 +263,25 @@ fn unknown_prices_are_blocked_allowed_or_held() {
 }
 
 #[test]
+fn agents_are_asked_to_finish_where_there_is_an_end() {
+    let config = parse(&budget(
+        "applies_to = \"task\"\nusd = \"1\"\nper = \"lifetime\"\nwrap_up = true",
+    ));
+    assert_eq!(config.unwrap().settings().budgets.wrap_up.len(), 1);
+    for fields in [
+        "applies_to = \"key\"\nusd = \"1\"\nper = \"day\"\nwrap_up = true",
+        "applies_to = \"task\"\nconcurrent = 2\nwrap_up = true",
+        "applies_to = \"task\"\nusd = \"1\"\nper = \"day\"\nmode = \"observe\"\nwrap_up = true",
+    ] {
+        let said = refused(&budget(fields));
+        assert!(
+            said.contains("there is nothing to finish; allowed: for `session`"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn runaways_are_told_of_stopped_or_left_alone() {
     let rules = |text: &str| format!("[budget_rules]\n{text}\n");
     for (text, expect) in [

@@ -50,6 +50,11 @@ pub(crate) struct RawBudget {
     /// the call's route (`as_good`) come after them.
     #[serde(default)]
     pub(crate) degrade_to: Vec<String>,
+    /// Whether agents are asked to finish from 95 % of the amount on, for sessions and tasks: a note
+    /// at the end of the newest message says how much is left, once, and stays in its place when the
+    /// conversation comes again. Default: false.
+    #[serde(default)]
+    pub(crate) wrap_up: bool,
 }
 
 /// What becomes of a call for which a limit has no room.
