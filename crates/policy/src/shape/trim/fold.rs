@@ -1,9 +1,13 @@
 //! Runs of lines that say the same with other figures: the first and the last stay.
 //!
+//! A run is of one kind of line, or of kinds that the text has shown several times before it: a log
+//! that goes round in the same few lines, or progress bars that take turns.
+//!
 //! **Invariant**: reports of failures and lines with a word that was asked about are kept, and a run
-//! keeps its first and last lines (test `the_middle_of_a_run_is_left_out`).
+//! keeps its first and last lines (tests `the_middle_of_a_run_is_left_out` and
+//! `rounds_of_known_lines_are_left_out`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -17,6 +21,15 @@ const ENDS: usize = 2;
 
 /// A note is longer than two lines.
 const OMITTED_MIN: usize = 3;
+
+/// A kind of line is known when the text has shown it so often.
+const KNOWN_AFTER: u32 = 4;
+
+/// Fewer lines of known kinds may be a table or a list that somebody reads.
+const ROUNDS_MIN: usize = 12;
+
+/// A word and the sign between it and the next one: what a list repeats.
+const REPEATED_WITHIN: usize = 2;
 
 /// What progress of package managers and compilers begins with: names and versions follow.
 const PROGRESS: [&str; 17] = [
@@ -65,10 +78,14 @@ pub(super) fn folded(text: &str, asked: &HashSet<u64>) -> Option<String> {
         return None;
     }
     let kinds: Vec<Option<u64>> = lines.iter().map(|line| kind(line)).collect();
+    let known = known(&kinds, &lines);
     let mut out: Vec<String> = Vec::with_capacity(lines.len());
     let (mut at, mut is_folded) = (0, false);
     while at < lines.len() {
-        let length = run(&kinds, &lines, at);
+        let mut length = run(&kinds, &lines, at);
+        if length < RUN_MIN {
+            length = rounds(&known, at).max(length);
+        }
         let run = lines.get(at..at + length).unwrap_or_default();
         if length >= RUN_MIN {
             is_folded |= fold(run, asked, &mut out);
@@ -94,6 +111,44 @@ fn run(kinds: &[Option<u64>], lines: &[&str], at: usize) -> usize {
         }
     }
     length
+}
+
+/// What is known of a line: none if it is empty.
+fn known(kinds: &[Option<u64>], lines: &[&str]) -> Vec<Option<bool>> {
+    let mut shown: HashMap<u64, u32> = HashMap::new();
+    let of_line = |(kind, line): (&Option<u64>, &&str)| {
+        if line.trim().is_empty() {
+            return None;
+        }
+        let shown = kind.map(|kind| shown.entry(kind).or_default());
+        Some(shown.is_some_and(|shown| {
+            *shown += 1;
+            *shown > KNOWN_AFTER && !is_written(line)
+        }))
+    };
+    kinds.iter().zip(lines).map(of_line).collect()
+}
+
+/// Whether a line looks like a part of a program or of data: it is read as it is written.
+fn is_written(line: &str) -> bool {
+    line.contains(['"', ';', '=', '{']) || line.trim_end().ends_with([',', ':', '}'])
+}
+
+/// How many lines from one on are of known kinds, or empty between such; none if they are few.
+fn rounds(known: &[Option<bool>], at: usize) -> usize {
+    let rest = known.get(at..).unwrap_or_default();
+    let (mut length, mut count) = (0, 0);
+    for (index, known) in rest.iter().enumerate() {
+        match known {
+            Some(true) => {
+                count += 1;
+                length = index + 1;
+            }
+            Some(false) => break,
+            None => {}
+        }
+    }
+    if count >= ROUNDS_MIN { length } else { 0 }
 }
 
 fn fold(run: &[&str], asked: &HashSet<u64>, out: &mut Vec<String>) -> bool {
@@ -135,14 +190,22 @@ fn kind(line: &str) -> Option<u64> {
     if let Some(word) = PASSED.iter().find(|word| said.ends_with(*word)) {
         return Some(xxh3_64(word.as_bytes()));
     }
+    let is_said = !is_written(trimmed);
     let (mut letters, mut figures) = (0_usize, 0_usize);
     let mut shape = String::with_capacity(trimmed.len());
-    for letter in trimmed.chars() {
+    let mut before = ' ';
+    let mut rest = trimmed.chars().peekable();
+    while let Some(letter) = rest.next() {
+        let next = rest.peek().copied().unwrap_or(' ');
+        // A direction, a choice, a name of a column.
+        let is_single = is_said && !before.is_alphanumeric() && !next.is_alphanumeric();
         let class = if letter.is_ascii_digit() {
             figures += 1;
             '0'
         } else if "#=>█━─ .".contains(letter) {
             ' '
+        } else if letter.is_alphabetic() && is_single {
+            '0'
         } else {
             letters += usize::from(letter.is_alphabetic());
             letter
@@ -150,8 +213,28 @@ fn kind(line: &str) -> Option<u64> {
         if class != shape.chars().next_back().unwrap_or('x') || !matches!(class, '0' | ' ') {
             shape.push(class);
         }
+        before = letter;
     }
-    (letters >= 4 && letters >= figures).then(|| xxh3_64(shape.as_bytes()))
+    let shape = without_repeats(&shape);
+    // A line that ends with a percentage is progress, whatever is said of sizes and versions.
+    (letters >= 4 && (letters >= figures || trimmed.ends_with('%')))
+        .then(|| xxh3_64(shape.as_bytes()))
+}
+
+/// A list of one kind of thing is of one kind, however long it is.
+fn without_repeats(shape: &str) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    for word in shape.split(' ') {
+        let is_repeat = words
+            .iter()
+            .rev()
+            .take(REPEATED_WITHIN)
+            .any(|last| *last == word);
+        if !is_repeat {
+            words.push(word);
+        }
+    }
+    words.join(" ")
 }
 
 #[cfg(test)]
@@ -219,6 +302,30 @@ mod tests {
             "",
             &passed.join("\n"),
             Some(&format!("{first}\n[5 similar lines left out]\n{last}")),
+        );
+    }
+
+    #[test]
+    fn rounds_of_known_lines_are_left_out() {
+        let round = |at: u32| format!("try north: {at} steps\n\n  the wall is hit\nback at {at}");
+        let rounds = |range: std::ops::Range<u32>| range.map(round).collect::<Vec<_>>().join("\n");
+        let text = format!("start\n{}\nend", rounds(0..9));
+        let expect = format!(
+            "start\n{}\ntry north: 4 steps\n\n[16 similar lines left out]\n  the wall is hit\n\
+             back at 8\nend",
+            rounds(0..4)
+        );
+        check("", &text, Some(&expect));
+        // Too few to know, and too few to leave out.
+        check("", &rounds(0..7), None);
+        // Programs and data stay.
+        check(
+            "",
+            &text
+                .replace("steps", "steps;")
+                .replace("hit", "hit,")
+                .replace("back", "\"back"),
+            None,
         );
     }
 }
