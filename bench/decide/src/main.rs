@@ -24,7 +24,7 @@ use gateway::route::place::place;
 use gateway::setup::cascade::Cascade;
 use gateway::setup::loops::Loops;
 use gateway::setup::{
-    Access, AskUsage, Budgets, Credential, LeverMode, Limits, Rule, Setup, Target, Think, Upstream,
+    Access, AskUsage, Budgets, Credential, LeverMode, Limits, Rule, Setup, Target, Think, Trim, Upstream,
 };
 use policy::cascade::verdict::HoldBack;
 use policy::dispatch::{breaker, retry};
@@ -98,6 +98,7 @@ fn setup(router: Option<Predictor>) -> Setup {
         })),
         think,
         loops: Loops::OFF.into(),
+        trim: Trim::OFF,
     };
     Setup {
         upstreams: vec![upstream.into()],

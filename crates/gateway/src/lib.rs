@@ -34,6 +34,7 @@ use crate::dispatch::health::Healths;
 use crate::dispatch::send::Http;
 use crate::dispatch::shape::CacheLever;
 use crate::dispatch::think::ThinkMemory;
+use crate::dispatch::trim::TrimLever;
 use crate::dispatch::wrap_up::Asked;
 use crate::metrics::Metrics;
 use crate::receive::guesses::Guesses;
@@ -79,6 +80,8 @@ pub struct Gateway {
     pub learned: Learned,
     /// What the think lever remembers.
     pub thinking: ThinkMemory,
+    /// How conversations were trimmed.
+    pub trimming: TrimLever,
     /// Conversations that limits have asked to think less.
     pub lowered: Lowered,
     /// What agents were asked on account of limits.
@@ -124,6 +127,7 @@ impl Gateway {
             cascades: Records::default(),
             learned: Learned::default(),
             thinking: ThinkMemory::default(),
+            trimming: TrimLever::default(),
             lowered: Lowered::default(),
             wrapping: Asked::default(),
             runaways: Watch::default(),

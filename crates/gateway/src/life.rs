@@ -29,6 +29,7 @@ use crate::dispatch::legs::{self, Job};
 use crate::dispatch::loops;
 use crate::dispatch::send::{self, Outgoing, Unanswered};
 use crate::dispatch::shape::{self, Shaped};
+use crate::dispatch::trim::trimming;
 use crate::dispatch::wrap_up::wrap_up;
 use crate::receive::endpoint::Endpoint;
 use crate::receive::{Body, Call, Turned, receive};
@@ -157,6 +158,7 @@ impl Service<'_> {
         let conversation = conversation(self.call, &request);
         let mut placed = place(self, &request, pinned, conversation)?;
         let watched = loops::watch(self, &request, &mut placed)?;
+        placed.trimming = trimming(self, &request, &placed);
         let usage = if request.usage_asked {
             UsageDisplay::Shown
         } else {

@@ -19,6 +19,7 @@ use policy::dispatch::{breaker, retry};
 use policy::prices::PriceBook;
 use policy::route::predictor::Predictor;
 use policy::route::rules::When;
+use policy::shape::trim::Level;
 use wire::dialect::Dialect;
 use wire::provider::{Auth, CacheKey};
 
@@ -193,6 +194,25 @@ pub struct Rule {
     pub think: Think,
     /// What is done about agents that go in circles.
     pub loops: Arc<Loops>,
+    /// The trim lever.
+    pub trim: Trim,
+}
+
+/// What the trim lever may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trim {
+    /// The lever.
+    pub mode: LeverMode,
+    /// How much may be left out; none where no route says so.
+    pub level: Option<Level>,
+}
+
+impl Trim {
+    /// Nothing.
+    pub const OFF: Self = Self {
+        mode: LeverMode::Off,
+        level: None,
+    };
 }
 
 /// What the think lever may do.

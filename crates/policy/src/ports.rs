@@ -25,6 +25,8 @@ pub struct CallId(pub String);
 pub enum Lever {
     /// Provider prompt caching: markers, keys, lifetimes.
     Cache,
+    /// Results of tools that say the same in fewer tokens.
+    Trim,
     /// Another target than the client's: a route's own, or a cheaper one.
     Route,
     /// A cheaper target that is asked first.
@@ -33,12 +35,13 @@ pub enum Lever {
 
 impl Lever {
     /// Every lever, in the order in which reports show them.
-    pub const ALL: [Self; 3] = [Self::Cache, Self::Route, Self::Cascade];
+    pub const ALL: [Self; 4] = [Self::Cache, Self::Trim, Self::Route, Self::Cascade];
 
     /// The name in configuration, reports and rows.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cache => "cache",
+            Self::Trim => "trim",
             Self::Route => "route",
             Self::Cascade => "cascade",
         }

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use gateway::Gateway;
 use gateway::clock::Clock;
 use gateway::receive::keyring::Keyring;
-use gateway::setup::{Access, AskUsage, LeverMode, Setup};
+use gateway::setup::{Access, AskUsage, LeverMode, Rule, Setup};
 use policy::admit::book::hold::UnknownPrice;
 use tokio::net::TcpListener;
 
@@ -22,6 +22,7 @@ use crate::ledger::Open;
 use crate::print::amount::count;
 use crate::print::time::stretch;
 use crate::restore::restore;
+use crate::tokens::O200k;
 
 /// A gateway with its listener.
 pub(crate) struct Started {
@@ -55,6 +56,12 @@ pub(crate) async fn start(
     let ledger = Arc::clone(&open.ledger);
     let now = clock.now();
     let gateway = Gateway::new(setup, Keyring::new(records), clock, ledger);
+    gateway.trimming.count_with(O200k::count);
+    let trims = |rule: &Rule| rule.trim.level.is_some();
+    if gateway.setup.load().rules.iter().any(trims) {
+        // Unpacks the vocabulary now and not within the first call.
+        O200k::count("");
+    }
     gateway.stops.set(stopped(&*open.keys)?);
     gateway.admin.open(Arc::clone(&open.keys));
     let outcomes = gateway.learned.open(Arc::clone(&open.outcomes))?;

@@ -226,6 +226,7 @@ impl Config {
         for rule in &mut self.setup.rules {
             rule.mode = lever(mode);
             rule.think.mode = lever(mode);
+            rule.trim.mode = lever(mode);
         }
         if mode == RawLeverMode::Off {
             let rules = self.setup.rules.iter_mut().map(|rule| &mut rule.loops);

@@ -287,6 +287,9 @@ pub(crate) struct RawLevers {
     /// Whether models may be asked to think less where the question is easy: once for a conversation,
     /// never with tools, and never against what the client says. Default: `observe`.
     pub(crate) think: Option<RawLeverMode>,
+    /// Whether results of tools may be said in fewer tokens, on the routes that say how (`trim`).
+    /// Default: `observe`.
+    pub(crate) trim: Option<RawLeverMode>,
     /// Whether streams that do not ask for usage are made to report it, hidden from the client.
     /// Default: `always`.
     pub(crate) ask_usage: Option<RawAskUsage>,

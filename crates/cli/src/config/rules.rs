@@ -5,10 +5,11 @@
 
 use std::ops::RangeInclusive;
 
-use gateway::setup::{LeverMode, Rule, Setup, Target, Think};
+use gateway::setup::{LeverMode, Rule, Setup, Target, Think, Trim};
 use policy::admit::window::Zone;
 use policy::route::language::Language;
 use policy::route::rules::{Having, Hours, When, clock};
+use policy::shape::trim::Level;
 use wire::dialect::Dialect;
 use wire::usage::Tokens;
 
@@ -16,7 +17,7 @@ use super::build::{Build, observing};
 use super::cascades::cascade;
 use super::fault::ConfigError;
 use super::loops::of_route;
-use super::raw::route::{RawHaving, RawRule};
+use super::raw::route::{RawHaving, RawRule, RawTrim};
 use super::raw::{RawDialect, RawLeverMode};
 use super::routes::target;
 
@@ -96,6 +97,13 @@ impl Entry<'_> {
                 with_tools: raw.think_with_tools,
             },
             loops: of_route(self.build, &raw.id, raw.loops.as_ref())?,
+            trim: Trim {
+                mode: self.lever("trim_lever", raw.trim_lever.or(self.build.raw.levers.trim))?,
+                level: raw.trim.map(|level| match level {
+                    RawTrim::Exact => Level::Exact,
+                    RawTrim::Folded => Level::Folded,
+                }),
+            },
         })
     }
 
@@ -227,7 +235,8 @@ mod tests {
             "models = [\"smart\"]\ntools = \"without\"\nhours = \"22:00-06:30\"\n\
              time_zone = \"Europe/Berlin\"\nlanguages = [\"de\"]\nuse = \"openai/gpt-5.4-mini\"\n\
              lever = \"on\"\nas_good = [\"openai/gpt-5.4-nano\"]\n[[routes]]\nid = \"b\"\n\
-             use = \"smart\"\n[[routes]]\nid = \"c\"",
+             use = \"smart\"\ntrim = \"folded\"\ntrim_lever = \"on\"\n[[routes]]\nid = \"c\"\n\
+             trim = \"exact\"",
         );
         let config = parse(&text).unwrap();
         let rules = &config.settings().rules;
@@ -237,6 +246,16 @@ mod tests {
         assert_eq!(
             (rules[0].mode, rules[1].mode),
             (LeverMode::On, LeverMode::Observe)
+        );
+        let trim = |mode, level| Trim { mode, level };
+        let expect = [
+            trim(LeverMode::Observe, None),
+            trim(LeverMode::On, Some(Level::Folded)),
+            trim(LeverMode::Observe, Some(Level::Exact)),
+        ];
+        assert_eq!(
+            rules.iter().map(|rule| rule.trim).collect::<Vec<_>>(),
+            expect
         );
         let remarks = ["the route `c` takes no call: `b` before it has no condition and takes all"];
         assert_eq!(config.remarks, remarks);
@@ -288,6 +307,7 @@ mod tests {
             ),
             ("[[routes]]\nid = \"a\"", "`routes.id` `a` is written twice"),
             ("tools = \"some\"", "`without`"),
+            ("trim = \"much\"", "`folded`"),
         ] {
             let found = refused(&routes(fields));
             assert!(found.contains(expect), "{fields}: {found}");

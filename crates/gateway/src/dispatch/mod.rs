@@ -4,6 +4,7 @@
 //! (test `levers_off_is_byte_identical`).
 
 pub mod cascade;
+pub mod classes;
 pub mod degrade;
 pub mod extras;
 pub mod headers;
@@ -18,6 +19,7 @@ pub mod send;
 pub mod shape;
 pub mod start;
 pub mod think;
+pub mod trim;
 pub mod turn;
 pub mod verify;
 pub mod wrap_up;

@@ -8,14 +8,17 @@ use policy::shape::cache::{Decision, Mode};
 use serde::Serialize;
 use wire::dialect::request::Request;
 use wire::prompt::{Part, Segment};
-use wire::splice::Splice;
+use wire::splice::{Reason, Splice};
 
+use crate::dispatch::classes::Classes;
 use crate::setup::LeverMode;
 
 /// Everything that is written down about the shaping of one call.
 #[derive(Clone, Debug, Serialize)]
 pub struct Notes {
     cache: CacheNotes,
+    /// Estimated input tokens by what they are for.
+    input: Classes,
     edits: Vec<EditNote>,
 }
 
@@ -65,6 +68,7 @@ impl Notes {
         decision: &Decision,
         request: &Request<'_>,
         splice: &Splice,
+        input: Classes,
     ) -> Self {
         let marks = decision.marks.iter().filter_map(|mark| {
             let segment = request.prompt.segments.get(mark.segment)?;
@@ -73,7 +77,10 @@ impl Notes {
                 ttl: mark.ttl.name(),
             })
         });
-        let edits = splice.edits().iter().map(|edit| EditNote {
+        // What was trimmed has notes of its own, and would be here again with each call.
+        let edits = splice.edits().iter();
+        let edits = edits.filter(|edit| edit.reason != Reason::Trimmed);
+        let edits = edits.map(|edit| EditNote {
             at: edit.range.start,
             removed: edit.range.len(),
             added: edit.text.len(),
@@ -92,6 +99,7 @@ impl Notes {
                 reasons: decision.reasons.iter().map(ToString::to_string).collect(),
                 miss: decision.miss.as_ref().map(MissNote::of),
             },
+            input,
             edits: edits.collect(),
         }
     }
@@ -172,7 +180,13 @@ mod tests {
         request
             .mark(0, Ttl::Minutes5, &mut splice)
             .expect("text can be marked");
-        let mut notes = Notes::of(LeverMode::On, &decision, &request, &splice);
+        let mut notes = Notes::of(
+            LeverMode::On,
+            &decision,
+            &request,
+            &splice,
+            Classes::default(),
+        );
         let text = notes.text(None);
         assert!(text.contains(r#""reason":"CacheMarker""#), "{text}");
         assert!(!text.contains("planted"), "{text}");

@@ -26,6 +26,7 @@ use wire::usage::{Tokens, Usage};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Gateway;
+use crate::dispatch::classes::Classes;
 use crate::dispatch::degrade::{self, Degraded};
 use crate::dispatch::notes::Notes;
 use crate::dispatch::think::{ThinkNotes, think};
@@ -95,6 +96,9 @@ pub fn shape(
     let setup = service.setup;
     let mut splice = Splice::default();
     request.rename_model(&plan.model, &mut splice);
+    if let Some(trimming) = &placed.trimming {
+        trimming.declare(&mut splice);
+    }
     if setup.ask_usage == AskUsage::Always && plan.upstream.asks_usage && request.stream {
         request.ask_usage(&mut splice);
     }
@@ -111,7 +115,7 @@ pub fn shape(
         ..Shaped::edited(splice)
     };
     if setup.cache != LeverMode::Off {
-        shape_cache(service, request, plan, placed.instead_of(plan), &mut shaped);
+        shape_cache(service, request, plan, placed, &mut shaped);
     }
     shaped
 }
@@ -121,7 +125,7 @@ fn shape_cache(
     service: &Service<'_>,
     request: &Request<'_>,
     plan: &Plan,
-    instead_of: Option<&Plan>,
+    placed: &Placed,
     shaped: &mut Shaped,
 ) {
     let Service {
@@ -136,7 +140,11 @@ fn shape_cache(
     let target = plan.name();
     let lever = &gateway.cache;
     let mut memory = lock(&lever.memory);
-    let sizes = memory.sizes(&call.key, &target, &request.prompt, request.body);
+    let whole = memory.sizes(&call.key, &target, &request.prompt, request.body);
+    // The levers of before have decided what is sent; the cache lever marks that.
+    let trimming = placed.trimming.as_ref().filter(|it| it.saved > Tokens(0));
+    let sizes = trimming.map_or_else(|| whole.clone(), |it| it.sizes(request, &whole));
+    let whole = trimming.map_or(whole, |it| it.put_back(request, &sizes));
     let session = call.session.as_deref().or_else(|| named_session(request));
     let sight = Sight {
         at,
@@ -157,9 +165,13 @@ fn shape_cache(
     }
     drop(memory);
     let place = xxh3_64(target.as_bytes());
-    let elsewhere = instead_of.and_then(|plan| elsewhere(setup, request, plan, &sizes, at));
-    let untouched = untouched(place, request, &sizes, plan);
+    let instead_of = placed.instead_of(plan);
+    let elsewhere = instead_of.and_then(|plan| elsewhere(setup, request, plan, &whole, at));
+    let untouched = untouched(place, request, &whole, plan);
     let mut sent = untouched.clone();
+    for (piece, size) in sent.pieces.iter_mut().zip(&sizes) {
+        piece.tokens = *size;
+    }
     if setup.cache == LeverMode::On {
         apply(&decision, request, plan, shaped, &mut sent);
     }
@@ -175,7 +187,14 @@ fn shape_cache(
     shaped.ticket = Some(Box::new(Ticket {
         gateway: Arc::clone(gateway),
         mode: setup.cache,
-        notes: Notes::of(setup.cache, &decision, request, &shaped.splice),
+        notes: Notes::of(
+            setup.cache,
+            &decision,
+            request,
+            &shaped.splice,
+            Classes::of(&request.prompt, &sizes),
+        ),
+        trimmed: trimming.map(|it| (whole, it.saved)),
         terms,
         at,
         first_byte_at: None,
@@ -308,6 +327,8 @@ pub struct Ticket {
     untouched: Sent,
     /// The same at the target that a lever has moved it away from.
     elsewhere: Option<(Terms, Sent)>,
+    /// The sizes of the untrimmed segments, and how many tokens are not sent.
+    trimmed: Option<(Vec<Tokens>, Tokens)>,
     sent: Sent,
     decision: Decision,
     leading: Option<Leading>,
@@ -319,6 +340,8 @@ pub struct Ticket {
 pub struct Account {
     /// The usage that it would have had untouched, if that differs.
     pub untouched: Option<Usage>,
+    /// The usage that it would have had untrimmed, if it was trimmed.
+    pub untrimmed: Option<Usage>,
     /// The same at the target that a lever has moved it away from.
     pub elsewhere: Option<Usage>,
     /// The notes for `explain`.
@@ -329,6 +352,7 @@ impl Default for Account {
     fn default() -> Self {
         Self {
             untouched: None,
+            untrimmed: None,
             elsewhere: None,
             notes: "{}".to_owned(),
         }
@@ -385,28 +409,44 @@ impl Ticket {
         };
         let read = usage.cache_read;
         let miss = lock(&lever.memory).settled(&self.decision.ticket, usage.input(), read);
+        let trimmed = self.trimmed.as_ref();
+        let more = trimmed.map_or(Tokens(0), |(_, saved)| *saved);
+        let untrimmed = trimmed.map(|(sizes, _)| {
+            let mut untrimmed = self.sent.clone();
+            for (piece, size) in untrimmed.pieces.iter_mut().zip(sizes) {
+                piece.tokens = *size;
+            }
+            untrimmed
+        });
         let seen = Seen {
             terms: &self.terms,
             untouched: &self.untouched,
             sent: &self.sent,
+            untrimmed: untrimmed.as_ref(),
+            more,
             at: self.at,
             first_token_at: first,
             actual: usage,
         };
         let mut shadow = lock(&lever.shadow);
-        let untouched = shadow.observe(&seen);
+        let imagined = shadow.observe(&seen);
         let elsewhere = self.elsewhere.as_ref().map(|(terms, untouched)| {
             shadow.imagine(&Elsewhere {
                 terms,
                 untouched,
                 at: self.at,
                 first_token_at: first,
+                more,
                 actual: usage,
             })
         });
         drop(shadow);
         Account {
-            untouched: (self.mode == LeverMode::On).then_some(untouched),
+            untouched: match self.mode {
+                LeverMode::On => Some(imagined.untouched),
+                LeverMode::Off | LeverMode::Observe => trimmed.map(|_| imagined.untrimmed.clone()),
+            },
+            untrimmed: trimmed.map(|_| imagined.untrimmed),
             elsewhere,
             notes: self.notes.text(miss.as_ref()),
         }

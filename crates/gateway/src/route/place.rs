@@ -17,6 +17,7 @@ use wire::usage::Tokens;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dispatch::loops::LoopNotes;
+use crate::dispatch::trim::Trimming;
 use crate::life::Service;
 use crate::receive::Call;
 use crate::route::cascade::{Cascading, First, Talk, cascading};
@@ -25,7 +26,7 @@ use crate::route::notes::RouteNotes;
 use crate::route::{Plan, Route, plan, route, with_first};
 use crate::settle::opening::Placement;
 use crate::setup::loops::Loops;
-use crate::setup::{LeverMode, Rule, Setup, Target, Think};
+use crate::setup::{LeverMode, Rule, Setup, Target, Think, Trim};
 
 /// 4 bytes a token, to know a size before anything was counted.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -43,6 +44,10 @@ pub struct Placed {
     pub conversation: u64,
     /// What the think lever may do.
     pub think: Think,
+    /// What the trim lever may do.
+    pub trim: Trim,
+    /// What it does.
+    pub trimming: Option<Trimming>,
     /// Targets that its route's owner holds to be as good.
     pub as_good: Vec<Target>,
     /// The provider that the client names in the path.
@@ -75,6 +80,8 @@ impl Placed {
             bytes,
             conversation,
             think,
+            trim: Trim::OFF,
+            trimming: None,
             as_good: Vec::new(),
             pinned: None,
             instead_of: None,
@@ -104,6 +111,12 @@ impl Placed {
             bytes: self.bytes,
             instead_of: self.instead_of.clone(),
             notes: self.notes.clone(),
+            trimmed: self
+                .trimming
+                .as_ref()
+                .map(|it| it.saved)
+                .unwrap_or_default(),
+            trim: self.trimming.as_ref().map(|it| it.notes.clone()),
             cascade: self.cascade.as_ref().map(|cascade| cascade.notes.clone()),
             head: self.head.map(|head| head.number),
             looping: self.looping.clone(),
@@ -227,6 +240,8 @@ pub fn place(
         bytes,
         conversation,
         think: rule.think,
+        trim: rule.trim,
+        trimming: None,
         as_good: rule.as_good.clone(),
         pinned: None,
         instead_of,

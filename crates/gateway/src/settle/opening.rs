@@ -20,6 +20,7 @@ use crate::dispatch::degrade::Degraded;
 use crate::dispatch::loops::LoopNotes;
 use crate::dispatch::shape::{Shaped, Ticket};
 use crate::dispatch::think::ThinkNotes;
+use crate::dispatch::trim::TrimNotes;
 use crate::dispatch::turn::Turn;
 use crate::receive::Call;
 use crate::route::Plan;
@@ -56,6 +57,10 @@ pub struct Placement {
     pub instead_of: Option<Plan>,
     /// Why it goes where it goes.
     pub notes: Option<RouteNotes>,
+    /// Input tokens that were not sent because they were trimmed.
+    pub trimmed: Tokens,
+    /// Why, and what was trimmed.
+    pub trim: Option<TrimNotes>,
     /// What its route's cascade comes to.
     pub cascade: Option<CascadeNotes>,
     /// What tells its tools and instructions.

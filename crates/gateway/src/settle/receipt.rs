@@ -22,6 +22,7 @@ use crate::admit::stops::Live;
 use crate::dispatch::degrade::Degraded;
 use crate::dispatch::shape::{Shaped, Ticket};
 use crate::dispatch::think::ThinkNotes;
+use crate::dispatch::trim::with_more;
 use crate::dispatch::turn::Turn;
 use crate::route::Plan;
 use crate::settle::beside::beside;
@@ -377,7 +378,14 @@ impl Receipt {
         let account = ticket.map(|ticket| ticket.settle(usage.as_ref(), end));
         let account = account.unwrap_or_default();
         let (untouched, elsewhere) = (account.untouched, account.elsewhere);
-        let uncached = untouched.map_or(cost, |usage| self.cost(&usage));
+        let more = self.placed.trimmed;
+        // Without the cache lever nobody knows better than: as the rest of the input was paid.
+        let untrimmed = account.untrimmed.or_else(|| {
+            let usage = usage.as_ref().filter(|it| it.input() > Tokens(0))?;
+            (more > Tokens(0)).then(|| with_more(usage, more))
+        });
+        let untrimmed = untrimmed.map_or(cost, |usage| self.cost(&usage));
+        let uncached = untouched.map_or(untrimmed, |usage| self.cost(&usage));
         let unmoved = match self.instead_of().cloned() {
             None => uncached,
             Some(plan) => elsewhere
@@ -405,6 +413,7 @@ impl Receipt {
         });
         let last = Last {
             cost,
+            untrimmed,
             uncached,
             unmoved,
             by: self.lever(),
@@ -447,6 +456,10 @@ impl Receipt {
         let notes = match &self.think {
             Some(think) => beside("think", think, &shaping),
             None => shaping,
+        };
+        let notes = match &self.placed.trim {
+            Some(trim) => beside("trim", trim, &notes),
+            None => notes,
         };
         let notes = self.faults.beside(notes);
         let notes = match self.degraded.as_slice() {

@@ -17,7 +17,9 @@ const MOVERS: [Lever; 2] = [Lever::Route, Lever::Cascade];
 pub struct Last {
     /// What it cost.
     pub cost: Option<PicoUsd>,
-    /// What it would have cost without the cache lever.
+    /// What it would have cost with its texts whole; the same as before if nothing was trimmed.
+    pub untrimmed: Option<PicoUsd>,
+    /// What it would have cost without the cache lever, too.
     pub uncached: Option<PicoUsd>,
     /// What the target that it was moved away from would have cost; the same as before if it was
     /// not moved.
@@ -51,13 +53,18 @@ impl Savings {
         let nothing = Some(PicoUsd::ZERO);
         let last = last.unwrap_or(Last {
             cost: nothing,
+            untrimmed: nothing,
             uncached: nothing,
             unmoved: nothing,
             by: Lever::Route,
         });
         let known = || {
             let untouched = cost(None)? + last.unmoved?;
-            let mut parts = BTreeMap::from([(Lever::Cache, last.uncached? - last.cost?)]);
+            let mut parts = BTreeMap::from([(Lever::Cache, last.uncached? - last.untrimmed?)]);
+            let trimmed = last.untrimmed? - last.cost?;
+            if trimmed != PicoUsd::ZERO {
+                parts.insert(Lever::Trim, trimmed);
+            }
             for lever in MOVERS {
                 let gained = if last.by == lever {
                     last.unmoved? - last.uncached?
@@ -123,6 +130,7 @@ mod tests {
         let last = last.map(|it| it.map(|pico| pico.map(PicoUsd)));
         let last = last.map(|[cost, uncached, unmoved]| Last {
             cost,
+            untrimmed: cost,
             uncached,
             unmoved,
             by,
@@ -194,5 +202,22 @@ mod tests {
         check(&[leg("cascade", None)], route, some([1, 1, 1]), unknown);
         check(&[], route, Some([Some(1), Some(1), None]), unknown);
         check(&[], route, Some([None, None, Some(1)]), unknown);
+    }
+
+    #[test]
+    fn trimming_comes_after_caching() {
+        let [cost, untrimmed, uncached, unmoved] = [3, 5, 9, 10].map(|pico| Some(PicoUsd(pico)));
+        let last = Last {
+            cost,
+            untrimmed,
+            uncached,
+            unmoved,
+            by: Lever::Route,
+        };
+        let savings = Savings::of(&[], |_, _| None, Some(last));
+        let expect = [(Lever::Cache, 4), (Lever::Trim, 2), (Lever::Route, 1)];
+        let expect = expect.map(|(lever, pico)| (lever, PicoUsd(pico)));
+        assert_eq!(savings.parts, BTreeMap::from(expect));
+        assert_eq!(savings.total(), PicoUsd(7));
     }
 }

@@ -39,5 +39,6 @@ mod stop;
 mod stops;
 mod think;
 mod transcripts;
+mod trim;
 mod untouched;
 mod wrap_up;

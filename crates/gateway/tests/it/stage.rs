@@ -13,7 +13,7 @@ use gateway::dispatch::headers::secret;
 use gateway::receive::keyring::Keyring;
 use gateway::setup::loops::{Action, Loops};
 use gateway::setup::{
-    Access, AskUsage, Budgets, Credential, LeverMode, Limits, Rule, Setup, Target, Think,
+    Access, AskUsage, Budgets, Credential, LeverMode, Limits, Rule, Setup, Target, Think, Trim,
     Upstream as Configured,
 };
 use gateway::{Gateway, server};
@@ -307,6 +307,7 @@ pub(crate) fn rule(mode: LeverMode) -> Rule {
         cascade: None,
         think: Think::OFF,
         loops: Loops::OFF.into(),
+        trim: Trim::OFF,
     }
 }
 

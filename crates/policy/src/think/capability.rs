@@ -82,6 +82,9 @@ pub struct Capability {
     /// A `tool_choice` that forces a tool.
     #[serde(default)]
     pub forced_tool: Beside,
+    /// Whether its thinking blocks are valid only behind the very bytes that were before them.
+    #[serde(default)]
+    pub binds_prefix: bool,
     /// Tools at all.
     #[serde(default)]
     pub tools: WithTools,

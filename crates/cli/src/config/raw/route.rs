@@ -99,6 +99,14 @@ pub(crate) struct RawRule {
     /// What is done about agents that go in circles. Default: what `[loops]` says.
     #[serde(default)]
     pub(crate) loops: Option<RawLoops>,
+    /// How much may be left out of results of tools, and of long texts that are pasted, from the first
+    /// time that they are sent. Default: nothing.
+    #[serde(default)]
+    pub(crate) trim: Option<RawTrim>,
+    /// What that lever may do: `observe` writes down what it would have saved. A conversation keeps
+    /// what it began with. Default: what `[levers]` says.
+    #[serde(default)]
+    pub(crate) trim_lever: Option<RawLeverMode>,
 }
 
 /// What is done about agents that go in circles: that repeat the same calls with the same results, the
@@ -129,6 +137,16 @@ pub(crate) enum RawLoopAction {
     Degrade,
     /// A task that goes on with it is refused.
     Stop,
+}
+
+/// What may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawTrim {
+    /// Only what the request says elsewhere, or what a reader can put back together.
+    Exact,
+    /// Also the middle of runs of similar lines, encoded data, and markup.
+    Folded,
 }
 
 /// A cheaper target that is asked first. Its answer is given to the client if it is whole, declines

@@ -16,6 +16,7 @@ mod heading;
 mod page;
 mod repeat;
 mod screen;
+pub mod session;
 #[cfg(test)]
 mod tests;
 
@@ -26,12 +27,13 @@ use wire::dialect::request::Request;
 use wire::prompt::Role;
 use wire::splice::Splice;
 use wire::usage::Tokens;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use repeat::Earlier;
 
 /// Changes whenever the same content would be trimmed to other bytes: a conversation that began under
 /// one version is not continued under another.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// 300 bytes are some 80 tokens: of shorter texts there is nothing to gain.
 const TEXT_BYTES_MIN: usize = 300;
@@ -49,6 +51,16 @@ pub enum Level {
     Exact,
     /// Also the middle of runs of lines that differ only in figures, encoded data, and markup.
     Folded,
+}
+
+impl Level {
+    /// The name in configuration and notes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Folded => "folded",
+        }
+    }
 }
 
 /// What was done to a text.
@@ -100,39 +112,12 @@ pub struct Trimmed {
     pub saved: BTreeMap<Technique, Tokens>,
 }
 
-/// Trims a request; `count` decides whether a text has become shorter.
-///
-/// Changed are results of tools, and long texts of the user after the model's first word. Results that
-/// the client marks as errors stay as they are.
-pub fn trim(request: &Request<'_>, level: Level, count: &mut dyn Count) -> Trimmed {
-    let mut trimmed = Trimmed::default();
-    let mut session = Session {
-        level,
-        count,
-        earlier: Earlier::default(),
-        asked: HashSet::new(),
-        answered: false,
-    };
-    for passage in request.passages() {
-        session.answered |= passage.role == Role::Assistant;
-        if session.may_change(&passage) {
-            if let Some(text) = session.shorten(&passage.text, &mut trimmed.saved) {
-                request.set_passage(&passage, &text, &mut trimmed.splice);
-            }
-        } else {
-            session.earlier.note(&passage.text);
-            if passage.role != Role::Tool {
-                fold::ask(&passage.text, &mut session.asked);
-            }
-        }
-    }
-    trimmed
-}
-
-/// What is known of a conversation up to a passage.
-struct Session<'c> {
+/// What is known of a conversation so far: kept, it spares the next call of the conversation the work on
+/// what both have; lost, it changes nothing.
+#[derive(Debug)]
+pub struct Progress {
     level: Level,
-    count: &'c mut dyn Count,
+    seen: Vec<Seen>,
     earlier: Earlier,
     /// Hashes of words that the user or the model has named.
     asked: HashSet<u64>,
@@ -140,12 +125,112 @@ struct Session<'c> {
     answered: bool,
 }
 
+/// A passage, and what it is sent as.
+#[derive(Debug)]
+struct Seen {
+    passage: u64,
+    shorter: Option<String>,
+    saved: BTreeMap<Technique, Tokens>,
+}
+
+impl Progress {
+    /// Of a conversation that begins.
+    pub fn new(level: Level) -> Self {
+        Self {
+            level,
+            seen: Vec::new(),
+            earlier: Earlier::default(),
+            asked: HashSet::new(),
+            answered: false,
+        }
+    }
+
+    /// How much is left out.
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Whether these passages begin with those that were seen.
+    fn is_of(&self, passages: &[Passage]) -> bool {
+        let mut passages = passages.iter();
+        let mut seen = self.seen.iter();
+        seen.all(|seen| passages.next().map(hash) == Some(seen.passage))
+    }
+}
+
+fn hash(passage: &Passage) -> u64 {
+    let seed = u64::from(passage.is_error) | u64::from(passage.span.is_some()) << 1;
+    xxh3_64_with_seed(passage.text.as_bytes(), seed | (passage.role as u64) << 2)
+}
+
+/// Trims a request; `count` decides whether a text has become shorter.
+///
+/// Changed are results of tools, and long texts of the user after the model's first word. Results that
+/// the client marks as errors stay as they are.
+pub fn trim(request: &Request<'_>, level: Level, count: &mut dyn Count) -> Trimmed {
+    trim_on(request, &mut Progress::new(level), count)
+}
+
+/// The same, going on from an earlier call of the conversation, if it is one.
+pub fn trim_on(request: &Request<'_>, progress: &mut Progress, count: &mut dyn Count) -> Trimmed {
+    let passages = request.passages();
+    if !progress.is_of(&passages) {
+        *progress = Progress::new(progress.level);
+    }
+    let mut trimmed = Trimmed::default();
+    for (place, passage) in passages.iter().enumerate() {
+        if place == progress.seen.len() {
+            let seen = Session {
+                progress: &mut *progress,
+                count: &mut *count,
+            }
+            .see(passage);
+            progress.seen.push(seen);
+        }
+        let Some(seen) = progress.seen.get(place) else {
+            continue;
+        };
+        if let Some(shorter) = &seen.shorter {
+            request.set_passage(passage, shorter, &mut trimmed.splice);
+        }
+        for (technique, tokens) in &seen.saved {
+            *trimmed.saved.entry(*technique).or_default() += *tokens;
+        }
+    }
+    trimmed
+}
+
+/// A conversation that goes on.
+struct Session<'c> {
+    progress: &'c mut Progress,
+    count: &'c mut dyn Count,
+}
+
 impl Session<'_> {
+    fn see(&mut self, passage: &Passage) -> Seen {
+        let mut saved = BTreeMap::new();
+        self.progress.answered |= passage.role == Role::Assistant;
+        let shorter = if self.may_change(passage) {
+            self.shorten(&passage.text, &mut saved)
+        } else {
+            self.progress.earlier.note(&passage.text);
+            if passage.role != Role::Tool {
+                fold::ask(&passage.text, &mut self.progress.asked);
+            }
+            None
+        };
+        Seen {
+            passage: hash(passage),
+            shorter,
+            saved,
+        }
+    }
+
     fn may_change(&self, passage: &Passage) -> bool {
         let length = passage.text.len();
         let is_result = match passage.role {
             Role::Tool => length >= TEXT_BYTES_MIN,
-            Role::User => self.answered && length >= PASTED_BYTES_MIN,
+            Role::User => self.progress.answered && length >= PASTED_BYTES_MIN,
             Role::Assistant | Role::System => false,
         };
         is_result && passage.span.is_some() && !passage.is_error
@@ -167,22 +252,29 @@ impl Session<'_> {
             best.offer(original, Technique::Columns, Some(json));
             let text = best.text.take();
             let sent = text.as_deref().unwrap_or(original);
-            let again = self.earlier.note_whole(sent).then(|| columns::hint(sent));
+            let again = self
+                .progress
+                .earlier
+                .note_whole(sent)
+                .then(|| columns::hint(sent));
             best.text.clone_from(&text);
             best.offer(original, Technique::Repeat, again.flatten());
             return best.text;
         }
         best.step(original, Technique::Screen, screen::carried_out);
-        if self.level == Level::Folded {
+        if self.progress.level == Level::Folded {
             best.step(original, Technique::Page, page::text);
             best.step(original, Technique::Blob, blob::left_out);
-            let asked = &self.asked;
+            let asked = &self.progress.asked;
             best.step(original, Technique::Fold, |text| fold::folded(text, asked));
         }
         best.step(original, Technique::Heading, heading::grouped);
         let text = best.text.take();
         let sent = text.as_deref().unwrap_or(original);
-        let reference = self.earlier.refer(sent, |shorter| best.gain(sent, shorter));
+        let reference = self
+            .progress
+            .earlier
+            .refer(sent, |shorter| best.gain(sent, shorter));
         if let Some((_, tokens)) = &reference {
             best.add(Technique::Repeat, *tokens);
         }

@@ -11,7 +11,7 @@ use wire::json::Tape;
 use wire::prompt::Role;
 use wire::usage::Tokens;
 
-use super::{Count, Level, trim};
+use super::{Count, Level, Progress, trim, trim_on};
 
 /// Counts runs of letters, and every other sign.
 struct Runs;
@@ -126,6 +126,22 @@ proptest! {
                 }
                 before.extend(b"]}");
                 prop_assert_eq!(trimmed(dialect, &body(&messages), level), before);
+            }
+        }
+    }
+
+    /// Going on from what another call has left is the same as beginning anew, whatever that call was.
+    #[test]
+    fn what_is_remembered_changes_nothing(said in said(), other in said()) {
+        for dialect in Dialect::ALL {
+            let (messages, other) = (messages(dialect, &said), messages(dialect, &other));
+            let mut progress = Progress::new(Level::Folded);
+            let calls = (1..=messages.len()).map(|length| &messages[..length]);
+            for messages in calls.chain([&other[..], &messages[..1]]) {
+                let body = body(messages);
+                let request = dialect.read(body.as_bytes()).unwrap();
+                let going_on = trim_on(&request, &mut progress, &mut Runs);
+                prop_assert_eq!(going_on, trim(&request, Level::Folded, &mut Runs));
             }
         }
     }

@@ -1,0 +1,97 @@
+//! Where the input of a call goes: tokens by what they are for.
+//!
+//! **Invariant**: every segment is in one class (test `a_call_is_broken_down`).
+
+use serde::Serialize;
+use wire::prompt::{Kind, Part, Prompt, Role};
+use wire::usage::Tokens;
+
+/// Estimated input tokens by class; classes without any are left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Classes {
+    #[serde(skip_serializing_if = "is_nothing")]
+    system: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
+    tools: u64,
+    /// What was said before the last message.
+    #[serde(skip_serializing_if = "is_nothing")]
+    history: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
+    tool_results: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
+    thinking: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
+    media: u64,
+    /// The last message, results of tools aside.
+    #[serde(skip_serializing_if = "is_nothing")]
+    last_message: u64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+const fn is_nothing(tokens: &u64) -> bool {
+    *tokens == 0
+}
+
+impl Classes {
+    /// Of a prompt whose segments have these sizes.
+    pub fn of(prompt: &Prompt, sizes: &[Tokens]) -> Self {
+        let mut classes = Self::default();
+        let messages = |part| part == Part::Messages;
+        let mut last = prompt.segments.iter().rev();
+        let last = last.find(|it| messages(it.part)).map(|it| it.index);
+        for (segment, size) in prompt.segments.iter().zip(sizes) {
+            let is_last = messages(segment.part) && Some(segment.index) == last;
+            let class = match (segment.part, segment.kind, segment.role) {
+                (Part::Tools, ..) => &mut classes.tools,
+                (Part::System, ..) | (Part::Messages, _, Role::System) => &mut classes.system,
+                (Part::Messages, Kind::Thinking, _) => &mut classes.thinking,
+                (Part::Messages, Kind::Media, _) => &mut classes.media,
+                (Part::Messages, Kind::ToolResult, _) | (Part::Messages, _, Role::Tool) => {
+                    &mut classes.tool_results
+                }
+                (Part::Messages, ..) if is_last => &mut classes.last_message,
+                (Part::Messages, ..) => &mut classes.history,
+            };
+            *class += size.0;
+        }
+        classes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::dialect::Dialect;
+
+    use super::*;
+
+    #[test]
+    fn a_call_is_broken_down() {
+        let body = r#"{"model":"m","max_tokens":1,"system":"s","tools":[{"name":"t","input_schema":{}}],
+            "messages":[{"role":"user","content":"a"},
+            {"role":"assistant","content":[{"type":"thinking","thinking":"h","signature":"s"},
+                {"type":"tool_use","id":"1","name":"t","input":{}}]},
+            {"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"r"},
+                {"type":"image","source":{"type":"url","url":"u"}},{"type":"text","text":"q"}]}]}"#;
+        let request = Dialect::AnthropicMessages.read(body.as_bytes());
+        let request = request.expect("a request");
+        let sizes: Vec<Tokens> = (0..request.prompt.segments.len())
+            .map(|place| Tokens(1 << place))
+            .collect();
+        let classes = Classes::of(&request.prompt, &sizes);
+        let expect = Classes {
+            tools: 1,
+            system: 2,
+            history: 4 + 16,
+            thinking: 8,
+            tool_results: 32,
+            media: 64,
+            last_message: 128,
+        };
+        assert_eq!(classes, expect);
+        let text = serde_json::to_string(&Classes::default()).expect("numbers");
+        assert_eq!(text, "{}");
+    }
+}

@@ -1,0 +1,291 @@
+//! The trim lever on live traffic: what a conversation's results of tools are sent as.
+//!
+//! What becomes of a text is decided by `policy::shape::trim` from the request alone, so that a restart
+//! or another replica changes nothing. Remembered is only how each conversation was sent last, for the
+//! day on which the configuration changes.
+//!
+//! **Invariant**: what a conversation has sent in full is never sent trimmed while it is warm, and the
+//! other way round (test `a_conversation_keeps_its_bytes_when_the_lever_is_switched` in
+//! `tests/it/trim.rs`).
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use policy::lately::Lately;
+use policy::shape::trim::session::{Held, Thinking, Why, decide};
+use policy::shape::trim::{Count, Level, Progress, Trimmed, VERSION, trim_on};
+use policy::think::capability::Table;
+use serde::Serialize;
+use wire::dialect::request::Request;
+use wire::prompt::Kind;
+use wire::splice::Splice;
+use wire::usage::{CacheWrites, Tokens, Ttl, Usage};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::life::Service;
+use crate::route::place::Placed;
+use crate::setup::LeverMode;
+
+/// 4 bytes a token, where nobody has said how to count.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// 32 conversations in each of two generations are kept ready to go on. A body of 200 kB has some 5 000
+/// lines of about 100 bytes in its index, and at most its own size in texts: below 1 MB, so 64 MB in all.
+/// Others are worked through anew, with the same result.
+const READY_MAX: usize = 32;
+
+/// How the tokens of a text are counted.
+pub type Counter = fn(&str) -> u64;
+
+/// What the trim lever knows.
+#[derive(Debug)]
+pub struct TrimLever {
+    held: Mutex<Lately<Held>>,
+    /// What the next call of a conversation goes on from; taken while a call works on it.
+    ready: Mutex<Lately<Arc<Mutex<Option<Progress>>>>>,
+    /// Tokens by the hash of a text: a conversation says again what it said before.
+    counted: Mutex<Lately<Tokens>>,
+    counter: OnceLock<Counter>,
+}
+
+impl Default for TrimLever {
+    fn default() -> Self {
+        Self {
+            held: Mutex::default(),
+            ready: Mutex::new(Lately::new(READY_MAX)),
+            counted: Mutex::default(),
+            counter: OnceLock::new(),
+        }
+    }
+}
+
+impl TrimLever {
+    /// Counts with a vocabulary; the first one that is given stays.
+    pub fn count_with(&self, counter: Counter) {
+        self.counter.get_or_init(|| counter);
+    }
+
+    fn count(&self, text: &str) -> Tokens {
+        match self.counter.get() {
+            Some(counter) => Tokens(counter(text)),
+            None => Tokens(text.len() as u64 / BYTES_PER_TOKEN),
+        }
+    }
+}
+
+impl TrimLever {
+    /// Trims a call of a conversation, on from where the call before has left off.
+    fn trim(&self, request: &Request<'_>, conversation: u64, level: Level) -> Trimmed {
+        let known = lock(&self.ready).get(conversation);
+        let place = known.unwrap_or_else(|| {
+            let place = Arc::new(Mutex::new(None));
+            lock(&self.ready).put(conversation, Arc::clone(&place));
+            place
+        });
+        let progress = lock(&place).take().filter(|it| it.level() == level);
+        let mut progress = progress.unwrap_or_else(|| Progress::new(level));
+        let trimmed = trim_on(request, &mut progress, &mut Counted(self));
+        *lock(&place) = Some(progress);
+        trimmed
+    }
+}
+
+/// Counts each text once.
+struct Counted<'l>(&'l TrimLever);
+
+impl Count for Counted<'_> {
+    fn tokens(&mut self, text: &str) -> Tokens {
+        let hash = xxh3_64(text.as_bytes());
+        let known = lock(&self.0.counted).get(hash);
+        known.unwrap_or_else(|| {
+            let tokens = self.0.count(text);
+            lock(&self.0.counted).put(hash, tokens);
+            tokens
+        })
+    }
+}
+
+/// What trimming does to one call.
+#[derive(Clone, Debug)]
+pub struct Trimming {
+    /// Edits that are sent; none where it only observes.
+    pub splice: Splice,
+    /// Input tokens that are not sent.
+    pub saved: Tokens,
+    /// What is written down.
+    pub notes: TrimNotes,
+}
+
+/// What is written down about a call's trimming.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrimNotes {
+    lever: &'static str,
+    /// What it is sent as.
+    sent: &'static str,
+    /// What the route asks for.
+    wanted: &'static str,
+    version: u32,
+    /// Input tokens that it saves, or would.
+    tokens: u64,
+    texts: usize,
+    by: Vec<Saved>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Saved {
+    technique: &'static str,
+    tokens: u64,
+}
+
+/// Decides what a call is sent as. Gives nothing where no route speaks of it and it is sent in full.
+pub fn trimming(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -> Option<Trimming> {
+    let Service { gateway, .. } = *service;
+    let (lever, now) = (&gateway.trimming, gateway.clock.now());
+    let mode = placed.trim.mode;
+    let asked = placed.trim.level.filter(|_| mode != LeverMode::Off);
+    let wanted = asked.filter(|_| mode == LeverMode::On);
+    let mut held = lock(&lever.held);
+    let known = held.get(placed.conversation);
+    let (level, why) = decide(wanted, known, thinking(request, placed), now);
+    held.put(placed.conversation, Held { level, at: now });
+    drop(held);
+    // Where nothing is sent, what would have been is looked at.
+    let looked_at = level.or(asked)?;
+    let Trimmed { splice, saved } = lever.trim(request, placed.conversation, looked_at);
+    let tokens: Tokens = saved.values().copied().sum();
+    let notes = TrimNotes {
+        lever: mode.name(),
+        sent: level.map_or("in full", |level| level.name()),
+        wanted: wanted.map_or("in full", |level| level.name()),
+        version: VERSION,
+        tokens: tokens.0,
+        texts: splice.edits().len(),
+        by: saved
+            .iter()
+            .map(|(technique, tokens)| Saved {
+                technique: technique.name(),
+                tokens: tokens.0,
+            })
+            .collect(),
+        why: (why == Why::Began)
+            .then_some("the session began so, and its prefix may still be warm"),
+    };
+    let is_sent = level.is_some();
+    Some(Trimming {
+        splice: if is_sent { splice } else { Splice::default() },
+        saved: if is_sent { tokens } else { Tokens(0) },
+        notes,
+    })
+}
+
+/// Whether thinking in the conversation is bound to the bytes before it.
+fn thinking(request: &Request<'_>, placed: &Placed) -> Thinking {
+    let segments = &request.prompt.segments;
+    let thinks = segments.iter().any(|it| it.kind == Kind::Thinking);
+    let binds = || {
+        placed.route.plans.iter().any(|plan| {
+            let known = Table::built_in().find(&plan.upstream.prices, &plan.model);
+            known.is_none_or(|capability| capability.binds_prefix)
+        })
+    };
+    if thinks && binds() {
+        Thinking::Bound
+    } else {
+        Thinking::Free
+    }
+}
+
+impl Trimming {
+    /// Declares the edits of the body.
+    pub fn declare(&self, splice: &mut Splice) {
+        for edit in self.splice.edits() {
+            splice.replace(edit.range.clone(), edit.text.clone(), edit.reason);
+        }
+    }
+
+    /// The sizes of the segments as they are sent, from those of the client's body.
+    pub fn sizes(&self, request: &Request<'_>, sizes: &[Tokens]) -> Vec<Tokens> {
+        let segments = request.prompt.segments.iter().zip(sizes);
+        let omitted = self.omitted(request).into_iter();
+        let shorter = segments.zip(omitted).map(|((segment, size), omitted)| {
+            let bytes = (segment.span.len() as u64).max(1);
+            Tokens(size.0 - size.0 * omitted.min(bytes) / bytes)
+        });
+        shorter.collect()
+    }
+
+    /// The same with what was saved in each put back, so that their sums differ by just that.
+    pub fn put_back(&self, request: &Request<'_>, sizes: &[Tokens]) -> Vec<Tokens> {
+        let omitted = self.omitted(request);
+        let all = omitted.iter().sum::<u64>().max(1);
+        let (mut so_far, mut given) = (0, 0);
+        let whole = sizes.iter().zip(omitted).map(|(size, omitted)| {
+            so_far += omitted;
+            let due = u128::from(self.saved.0) * u128::from(so_far) / u128::from(all);
+            let due = u64::try_from(due).unwrap_or(u64::MAX);
+            let more = due - given;
+            given = due;
+            Tokens(size.0 + more)
+        });
+        whole.collect()
+    }
+
+    /// Bytes that are left out of each segment.
+    fn omitted(&self, request: &Request<'_>) -> Vec<u64> {
+        let mut edits = self.splice.edits().iter().peekable();
+        let of_segment = request.prompt.segments.iter().map(|segment| {
+            let mut omitted = 0;
+            while let Some(edit) = edits.next_if(|edit| edit.range.end <= segment.span.end) {
+                omitted += edit.range.len().saturating_sub(edit.text.len()) as u64;
+            }
+            omitted
+        });
+        of_segment.collect()
+    }
+}
+
+/// The usage had this much more been sent, in the same proportions.
+pub fn with_more(usage: &Usage, more: Tokens) -> Usage {
+    let known = usage.uncached + usage.cache_read + usage.cache_write.total();
+    let (whole, total) = (u128::from(known.0.max(1)), u128::from((known + more).0));
+    let scale = |tokens: Tokens| {
+        let scaled = u128::from(tokens.0) * total / whole;
+        Tokens(u64::try_from(scaled).unwrap_or(u64::MAX))
+    };
+    let cache_read = scale(usage.cache_read);
+    let mut cache_write = CacheWrites::default();
+    for ttl in Ttl::ALL {
+        *cache_write.of_mut(ttl) = scale(usage.cache_write.of(ttl));
+    }
+    let cached = cache_read + cache_write.total();
+    Usage {
+        uncached: Tokens((known + more).0.saturating_sub(cached.0)),
+        cache_read,
+        cache_write,
+        ..usage.clone()
+    }
+}
+
+/// The guarded value, also after a panic elsewhere: a count may be missing then, and is made again.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tokens, Usage, with_more};
+
+    #[test]
+    fn more_is_paid_as_the_rest_is() {
+        let usage = |uncached, read| Usage {
+            uncached: Tokens(uncached),
+            cache_read: Tokens(read),
+            output: Tokens(7),
+            ..Usage::default()
+        };
+        assert_eq!(with_more(&usage(10, 90), Tokens(100)), usage(20, 180));
+        assert_eq!(with_more(&usage(0, 0), Tokens(5)), usage(5, 0));
+        assert_eq!(with_more(&usage(3, 4), Tokens(0)), usage(3, 4));
+    }
+}
