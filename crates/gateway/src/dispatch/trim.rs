@@ -245,8 +245,12 @@ impl Trimming {
     }
 }
 
-/// The usage had this much more been sent, in the same proportions.
-pub fn with_more(usage: &Usage, more: Tokens) -> Usage {
+/// The usage had this much more been sent, paid as the rest of the input was: what is said where no cache
+/// lever knows better. None if that is nothing.
+pub fn with_more(usage: &Usage, more: Tokens) -> Option<Usage> {
+    if more == Tokens(0) || usage.input() == Tokens(0) {
+        return None;
+    }
     let known = usage.uncached + usage.cache_read + usage.cache_write.total();
     let (whole, total) = (u128::from(known.0.max(1)), u128::from((known + more).0));
     let scale = |tokens: Tokens| {
@@ -259,12 +263,12 @@ pub fn with_more(usage: &Usage, more: Tokens) -> Usage {
         *cache_write.of_mut(ttl) = scale(usage.cache_write.of(ttl));
     }
     let cached = cache_read + cache_write.total();
-    Usage {
+    Some(Usage {
         uncached: Tokens((known + more).0.saturating_sub(cached.0)),
         cache_read,
         cache_write,
         ..usage.clone()
-    }
+    })
 }
 
 /// The guarded value, also after a panic elsewhere: a count may be missing then, and is made again.
@@ -284,8 +288,8 @@ mod tests {
             output: Tokens(7),
             ..Usage::default()
         };
-        assert_eq!(with_more(&usage(10, 90), Tokens(100)), usage(20, 180));
-        assert_eq!(with_more(&usage(0, 0), Tokens(5)), usage(5, 0));
-        assert_eq!(with_more(&usage(3, 4), Tokens(0)), usage(3, 4));
+        assert_eq!(with_more(&usage(10, 90), Tokens(100)), Some(usage(20, 180)));
+        assert_eq!(with_more(&usage(0, 0), Tokens(5)), None);
+        assert_eq!(with_more(&usage(3, 4), Tokens(0)), None);
     }
 }

@@ -14,6 +14,14 @@ pub fn beside(name: &str, part: &impl Serialize, notes: &str) -> String {
     format!(r#"{{"{name}":{part}{comma}{rest}"#)
 }
 
+/// The same, if there is such a part.
+pub fn beside_if(name: &str, part: Option<&impl Serialize>, notes: String) -> String {
+    match part {
+        Some(part) => beside(name, part, &notes),
+        None => notes,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::beside;

@@ -25,7 +25,7 @@ use crate::dispatch::think::ThinkNotes;
 use crate::dispatch::trim::with_more;
 use crate::dispatch::turn::Turn;
 use crate::route::Plan;
-use crate::settle::beside::beside;
+use crate::settle::beside::{beside, beside_if};
 use crate::settle::cascaded::Cascaded;
 use crate::settle::faults::{Faults, whose};
 use crate::settle::opening::{Opening, Placement};
@@ -379,11 +379,9 @@ impl Receipt {
         let account = account.unwrap_or_default();
         let (untouched, elsewhere) = (account.untouched, account.elsewhere);
         let more = self.placed.trimmed;
-        // Without the cache lever nobody knows better than: as the rest of the input was paid.
-        let untrimmed = account.untrimmed.or_else(|| {
-            let usage = usage.as_ref().filter(|it| it.input() > Tokens(0))?;
-            (more > Tokens(0)).then(|| with_more(usage, more))
-        });
+        let untrimmed = account
+            .untrimmed
+            .or_else(|| with_more(usage.as_ref()?, more));
         let untrimmed = untrimmed.map_or(cost, |usage| self.cost(&usage));
         let uncached = untouched.map_or(untrimmed, |usage| self.cost(&usage));
         let unmoved = match self.instead_of().cloned() {
@@ -453,31 +451,17 @@ impl Receipt {
 
     /// The notes of the row: those of the last leg's shaping, with what went before.
     fn notes(&self, shaping: String) -> String {
-        let notes = match &self.think {
-            Some(think) => beside("think", think, &shaping),
-            None => shaping,
-        };
-        let notes = match &self.placed.trim {
-            Some(trim) => beside("trim", trim, &notes),
-            None => notes,
-        };
+        let placed = &self.placed;
+        let notes = beside_if("think", self.think.as_ref(), shaping);
+        let notes = beside_if("trim", placed.trim.as_ref(), notes);
         let notes = self.faults.beside(notes);
         let notes = match self.degraded.as_slice() {
             [] => notes,
             degraded => beside("degraded", &degraded, &notes),
         };
-        let notes = match &self.placed.looping {
-            Some(looping) => beside("loop", looping, &notes),
-            None => notes,
-        };
-        let notes = match &self.placed.cascade {
-            Some(cascade) => beside("cascade", cascade, &notes),
-            None => notes,
-        };
-        match &self.placed.notes {
-            Some(route) => beside("route", route, &notes),
-            None => notes,
-        }
+        let notes = beside_if("loop", placed.looping.as_ref(), notes);
+        let notes = beside_if("cascade", placed.cascade.as_ref(), notes);
+        beside_if("route", placed.notes.as_ref(), notes)
     }
 
     /// Gives the leg back with what became of it.

@@ -273,7 +273,7 @@ async fn restarts_and_replicas_break_no_prefix() {
     let upstream = binding(Arc::clone(&broken)).await;
     let setup = || with(full(upstream.url()), LeverMode::On, Level::Folded);
     let mut replicas = [Stage::with(setup()).await, Stage::with(setup()).await];
-    let mut trimmed = 0;
+    let (mut trimmed, rules) = (0, "You are careful. ".repeat(600));
     for session in 0..SESSIONS {
         let mut draws = Draws(session);
         let question = json!({"role": "user", "content": format!("question {session}")});
@@ -284,7 +284,7 @@ async fn restarts_and_replicas_break_no_prefix() {
                 replicas[0] = Stage::with(setup()).await;
             }
             let stage = &replicas[usize::try_from(draws.below(2)).unwrap()];
-            let body = json!({"model": "claude-opus-5-5", "max_tokens": 64, "messages": said});
+            let body = json!({"model": "claude-opus-5-5", "max_tokens": 64, "system": rules, "messages": said});
             let arrived = upstream.requests().len();
             let response = stage.ask(&SPOKEN[1], body.to_string()).await;
             assert_eq!(response.status, 200, "{}", response.text());

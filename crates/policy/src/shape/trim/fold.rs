@@ -23,7 +23,7 @@ const ENDS: usize = 2;
 const OMITTED_MIN: usize = 3;
 
 /// A kind of line is known when the text has shown it so often.
-const KNOWN_AFTER: u32 = 4;
+const KNOWN_AFTER: u32 = 3;
 
 /// Fewer lines of known kinds may be a table or a list that somebody reads.
 const ROUNDS_MIN: usize = 12;
@@ -123,10 +123,16 @@ fn known(kinds: &[Option<u64>], lines: &[&str]) -> Vec<Option<bool>> {
         let shown = kind.map(|kind| shown.entry(kind).or_default());
         Some(shown.is_some_and(|shown| {
             *shown += 1;
-            *shown > KNOWN_AFTER && !is_written(line)
+            *shown > KNOWN_AFTER && (progress(line.trim()).is_some() || !is_written(line))
         }))
     };
     kinds.iter().zip(lines).map(of_line).collect()
+}
+
+/// What a line of progress begins with.
+fn progress(trimmed: &str) -> Option<&'static str> {
+    let word = PROGRESS.iter().find(|word| trimmed.starts_with(*word));
+    word.copied()
 }
 
 /// Whether a line looks like a part of a program or of data: it is read as it is written.
@@ -182,7 +188,7 @@ fn close(omitted: &mut Vec<&str>, out: &mut Vec<String>) -> bool {
 /// What a line says, its figures aside; none for lines that are mostly figures, or say nothing.
 fn kind(line: &str) -> Option<u64> {
     let trimmed = line.trim();
-    if let Some(word) = PROGRESS.iter().find(|word| trimmed.starts_with(*word)) {
+    if let Some(word) = progress(trimmed) {
         return Some(xxh3_64(word.as_bytes()));
     }
     let said = trimmed
@@ -311,13 +317,24 @@ mod tests {
         let rounds = |range: std::ops::Range<u32>| range.map(round).collect::<Vec<_>>().join("\n");
         let text = format!("start\n{}\nend", rounds(0..9));
         let expect = format!(
-            "start\n{}\ntry north: 4 steps\n\n[16 similar lines left out]\n  the wall is hit\n\
+            "start\n{}\ntry north: 3 steps\n\n[20 similar lines left out]\n  the wall is hit\n\
              back at 8\nend",
-            rounds(0..4)
+            rounds(0..3)
         );
         check("", &text, Some(&expect));
+        // Names with versions are no programs, where progress is told of them.
+        let package = |at: u32| format!("Collecting p{at}>=1\n  Downloading p{at}=={at}.whl");
+        let packages =
+            |range: std::ops::Range<u32>| range.map(package).collect::<Vec<_>>().join("\n");
+        let expect = format!(
+            "{}\n{}\n[16 similar lines left out]\n{}",
+            packages(0..3),
+            packages(3..4),
+            packages(12..13)
+        );
+        check("", &packages(0..13), Some(&expect));
         // Too few to know, and too few to leave out.
-        check("", &rounds(0..7), None);
+        check("", &rounds(0..6), None);
         // Programs and data stay.
         check(
             "",

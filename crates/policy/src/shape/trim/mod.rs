@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use wire::dialect::passages::Passage;
 use wire::dialect::request::Request;
-use wire::prompt::Role;
+use wire::prompt::{Part, Role};
 use wire::splice::Splice;
 use wire::usage::Tokens;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -40,6 +40,11 @@ const TEXT_BYTES_MIN: usize = 300;
 
 /// 1 kB: what a person types is shorter, what is pasted or written by a program is longer.
 const PASTED_BYTES_MIN: usize = 1_000;
+
+/// 6 kB, some 1 500 tokens: most models cache nothing below 1 024, and a prompt that is kept below that is
+/// paid in full again and again. With 5 kB one trajectory of terminal-bench came to cost 1.09 % more than
+/// without trimming, with 6 kB none more than 0.76 %.
+const PROMPT_BYTES_MIN: usize = 6_000;
 
 /// A change that saves fewer tokens is not worth that the model reads something unusual.
 const TOKENS_SAVED_MIN: u64 = 12;
@@ -117,6 +122,10 @@ pub struct Trimmed {
 #[derive(Debug)]
 pub struct Progress {
     level: Level,
+    /// Bytes of tools and system text.
+    head: usize,
+    /// Bytes of the prompt so far, as they are sent.
+    sent: usize,
     seen: Vec<Seen>,
     earlier: Earlier,
     /// Hashes of words that the user or the model has named.
@@ -138,6 +147,8 @@ impl Progress {
     pub fn new(level: Level) -> Self {
         Self {
             level,
+            head: 0,
+            sent: 0,
             seen: Vec::new(),
             earlier: Earlier::default(),
             asked: HashSet::new(),
@@ -150,11 +161,16 @@ impl Progress {
         self.level
     }
 
+    /// Whether a prompt with this text at its end is large enough to be cached.
+    const fn is_large_with(&self, text: &str) -> bool {
+        self.sent + text.len() >= PROMPT_BYTES_MIN
+    }
+
     /// Whether these passages begin with those that were seen.
-    fn is_of(&self, passages: &[Passage]) -> bool {
+    fn is_of(&self, head: usize, passages: &[Passage]) -> bool {
         let mut passages = passages.iter();
         let mut seen = self.seen.iter();
-        seen.all(|seen| passages.next().map(hash) == Some(seen.passage))
+        head == self.head && seen.all(|seen| passages.next().map(hash) == Some(seen.passage))
     }
 }
 
@@ -174,8 +190,13 @@ pub fn trim(request: &Request<'_>, level: Level, count: &mut dyn Count) -> Trimm
 /// The same, going on from an earlier call of the conversation, if it is one.
 pub fn trim_on(request: &Request<'_>, progress: &mut Progress, count: &mut dyn Count) -> Trimmed {
     let passages = request.passages();
-    if !progress.is_of(&passages) {
+    let segments = request.prompt.segments.iter();
+    let head = segments.filter(|it| it.part != Part::Messages);
+    let head = head.map(|segment| segment.span.len()).sum();
+    if !progress.is_of(head, &passages) {
         *progress = Progress::new(progress.level);
+        progress.head = head;
+        progress.sent = head;
     }
     let mut trimmed = Trimmed::default();
     for (place, passage) in passages.iter().enumerate() {
@@ -219,6 +240,7 @@ impl Session<'_> {
             }
             None
         };
+        self.progress.sent += shorter.as_ref().unwrap_or(&passage.text).len();
         Seen {
             passage: hash(passage),
             shorter,
@@ -252,6 +274,11 @@ impl Session<'_> {
             best.offer(original, Technique::Columns, Some(json));
             let text = best.text.take();
             let sent = text.as_deref().unwrap_or(original);
+            if !self.progress.is_large_with(sent) {
+                saved.clear();
+                self.progress.earlier.note_whole(original);
+                return None;
+            }
             let again = self
                 .progress
                 .earlier
@@ -271,6 +298,11 @@ impl Session<'_> {
         best.step(original, Technique::Heading, heading::grouped);
         let text = best.text.take();
         let sent = text.as_deref().unwrap_or(original);
+        if !self.progress.is_large_with(sent) {
+            saved.clear();
+            self.progress.earlier.note(original);
+            return None;
+        }
         let reference = self
             .progress
             .earlier

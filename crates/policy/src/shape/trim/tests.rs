@@ -11,7 +11,7 @@ use wire::json::Tape;
 use wire::prompt::Role;
 use wire::usage::Tokens;
 
-use super::{Count, Level, Progress, trim, trim_on};
+use super::{Count, Level, PROMPT_BYTES_MIN, Progress, trim, trim_on};
 
 /// Counts runs of letters, and every other sign.
 struct Runs;
@@ -85,11 +85,18 @@ fn messages(dialect: Dialect, said: &[Said]) -> Vec<String> {
     said.iter().map(message).collect()
 }
 
-fn body(messages: &[String]) -> String {
-    format!(
-        r#"{{"model":"m","max_tokens":1,"system":"s","messages":[{}]}}"#,
-        messages.join(",")
-    )
+/// A body whose head alone is large enough to be cached.
+fn body(dialect: Dialect, messages: &[String]) -> String {
+    let rules = "Be careful. ".repeat(PROMPT_BYTES_MIN / 12 + 1);
+    let messages = messages.join(",");
+    match dialect {
+        Dialect::OpenAiChat => format!(
+            r#"{{"model":"m","messages":[{{"role":"system","content":"{rules}"}},{messages}]}}"#
+        ),
+        Dialect::AnthropicMessages => {
+            format!(r#"{{"model":"m","max_tokens":1,"system":"{rules}","messages":[{messages}]}}"#)
+        }
+    }
 }
 
 fn trimmed(dialect: Dialect, body: &str, level: Level) -> Vec<u8> {
@@ -107,6 +114,17 @@ fn is_json(text: &str) -> bool {
     text.starts_with(['{', '[']) && Tape::read(text.as_bytes()).is_ok()
 }
 
+#[test]
+fn a_prompt_is_not_kept_below_what_is_cached() {
+    for dialect in Dialect::ALL {
+        let long = messages(dialect, &[(0, 10, 0, 1), (1, 10, 0, 1), (2, 3, 0, 60)]);
+        let large = body(dialect, &long);
+        let small = large.replace("Be careful. ", "");
+        assert!(trimmed(dialect, &large, Level::Folded).len() < large.len());
+        assert_eq!(trimmed(dialect, &small, Level::Folded), small.as_bytes());
+    }
+}
+
 proptest! {
     /// Every body is trimmed by a process that knows nothing but it, as after a restart or at another
     /// replica: what was sent before is sent again, byte for byte.
@@ -117,7 +135,7 @@ proptest! {
             for level in [Level::Exact, Level::Folded] {
                 let mut before = Vec::new();
                 for length in 1..=messages.len() {
-                    let body = body(&messages[..length]);
+                    let body = body(dialect, &messages[..length]);
                     let mut sent = trimmed(dialect, &body, level);
                     prop_assert_eq!(sent.last_chunk(), Some(b"]}"));
                     sent.truncate(sent.len() - 2);
@@ -125,7 +143,7 @@ proptest! {
                     before = sent;
                 }
                 before.extend(b"]}");
-                prop_assert_eq!(trimmed(dialect, &body(&messages), level), before);
+                prop_assert_eq!(trimmed(dialect, &body(dialect, &messages), level), before);
             }
         }
     }
@@ -138,7 +156,7 @@ proptest! {
             let mut progress = Progress::new(Level::Folded);
             let calls = (1..=messages.len()).map(|length| &messages[..length]);
             for messages in calls.chain([&other[..], &messages[..1]]) {
-                let body = body(messages);
+                let body = body(dialect, messages);
                 let request = dialect.read(body.as_bytes()).unwrap();
                 let going_on = trim_on(&request, &mut progress, &mut Runs);
                 prop_assert_eq!(going_on, trim(&request, Level::Folded, &mut Runs));
@@ -149,7 +167,7 @@ proptest! {
     #[test]
     fn nothing_grows_and_json_stays_json(said in said()) {
         for dialect in Dialect::ALL {
-            let body = body(&messages(dialect, &said));
+            let body = body(dialect, &messages(dialect, &said));
             let before = passages(dialect, body.as_bytes());
             for level in [Level::Exact, Level::Folded] {
                 let sent = trimmed(dialect, &body, level);
@@ -168,7 +186,7 @@ proptest! {
     #[test]
     fn only_results_and_pasted_texts_change(said in said()) {
         for dialect in Dialect::ALL {
-            let body = body(&messages(dialect, &said));
+            let body = body(dialect, &messages(dialect, &said));
             let before = passages(dialect, body.as_bytes());
             let after = passages(dialect, &trimmed(dialect, &body, Level::Folded));
             let mut answered = false;
