@@ -158,7 +158,7 @@ impl Service<'_> {
         let conversation = conversation(self.call, &request);
         let mut placed = place(self, &request, pinned, conversation)?;
         let watched = loops::watch(self, &request, &mut placed)?;
-        placed.trimming = trimming(self, &request, &placed);
+        placed.trimming = trimming(self, &request, &placed).map(Box::new);
         let usage = if request.usage_asked {
             UsageDisplay::Shown
         } else {

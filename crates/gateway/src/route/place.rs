@@ -47,7 +47,7 @@ pub struct Placed {
     /// What the trim lever may do.
     pub trim: Trim,
     /// What it does.
-    pub trimming: Option<Trimming>,
+    pub trimming: Option<Box<Trimming>>,
     /// Targets that its route's owner holds to be as good.
     pub as_good: Vec<Target>,
     /// The provider that the client names in the path.
