@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use gateway::Gateway;
 use gateway::clock::Clock;
 use gateway::receive::keyring::Keyring;
-use gateway::setup::{Access, AskUsage, LeverMode, Rule, Setup};
+use gateway::setup::{Access, AskUsage, LeverMode, Rule, Setup, Target};
 use policy::admit::book::hold::UnknownPrice;
 use tokio::net::TcpListener;
 
@@ -96,6 +96,10 @@ pub(crate) fn summary(config: &Config, setup: &Setup) -> String {
         let label = if index == 0 { "models" } else { "" };
         line(label, &format!("{name} = {}", routes::shown(route)));
     }
+    for (index, rule) in setup.rules.iter().enumerate() {
+        let label = if index == 0 { "routes" } else { "" };
+        line(label, &route(rule));
+    }
     line("failover", &failover(setup));
     for (index, limit) in setup.budgets.limits.iter().enumerate() {
         let label = if index == 0 { "budgets" } else { "" };
@@ -135,6 +139,30 @@ pub(crate) const fn access(setup: &Setup) -> &'static str {
         Access::Open => "open to this machine; the first `tokenwise keys create NAME` closes it",
         Access::Keys => "with a key from `tokenwise keys create NAME`",
     }
+}
+
+/// What a route may do with the calls that it takes, in words.
+fn route(rule: &Rule) -> String {
+    let names = |targets: &[Target]| {
+        let names: Vec<String> = targets.iter().map(routes::name).collect();
+        names.join(", ")
+    };
+    let mut does = Vec::new();
+    if let Some(to) = &rule.to {
+        does.push(format!("to {to}"));
+    }
+    for (what, targets) in [("as good", &rule.as_good), ("cheaper", &rule.cheaper)] {
+        if !targets.is_empty() {
+            does.push(format!("{what} {} ({})", names(targets), lever(rule.mode)));
+        }
+    }
+    if let Some(cascade) = &rule.cascade {
+        let target = routes::name(&cascade.target);
+        does.push(format!("asks {target} first ({})", lever(cascade.mode)));
+    }
+    does.push(format!("loops: {}", rule.loops.action.name()));
+    does.push(format!("think {}", lever(rule.think.mode)));
+    format!("{}: {}", rule.name, does.join("; "))
 }
 
 /// How failures are followed up, in words.

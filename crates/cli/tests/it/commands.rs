@@ -51,6 +51,7 @@ fn examples_are_configurations() {
             "local.toml",
             "merchant-assistant.toml",
             "minimal.toml",
+            "routes.toml",
             "team-budgets.toml",
             "team.toml"
         ]
