@@ -73,3 +73,24 @@ fn budgets_are_those_of_the_gateway() {
     assert!(printed.contains("model `gpt-5.4`"), "{printed}");
     drop(simulated);
 }
+
+/// Three gateways on one ledger would be three times the budget: two of them do not start.
+#[test]
+fn replicas_do_not_each_enforce_their_own_copy() {
+    let home = Home::new();
+    let config = home.before(
+        "http://127.0.0.1:1",
+        "[store]\npath = \"one.db\"\n[[budgets]]\nid = \"k\"\napplies_to = \"key\"\nusd = \"1\"\n\
+         per = \"day\"\n",
+    );
+    let serve = ["serve", "--config", &config];
+    let first = Served::start(home.command(&serve));
+    for _ in 0..2 {
+        let (code, message) = home.fails(&serve);
+        assert_eq!(code, 1, "{message}");
+        assert!(message.contains("in use by another gateway"), "{message}");
+    }
+    assert_eq!(first.stop(), Some(0));
+    let next = Served::start(home.command(&serve));
+    assert_eq!(next.stop(), Some(0));
+}

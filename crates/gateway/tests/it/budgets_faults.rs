@@ -1,7 +1,8 @@
 //! What goes wrong with budgets elsewhere, one test each, named after the fault.
 //!
 //! **Invariant**: none of it happens here (every test of this file). Replicas that each keep a copy
-//! of a limit are the one fault of the list that a single process cannot show.
+//! of a limit cannot be shown by one process: `replicas_do_not_each_enforce_their_own_copy` of the
+//! `cli` crate starts three.
 
 use gateway::Gateway;
 use gateway::setup::{Budgets, Setup};
