@@ -2,26 +2,22 @@
 //! their steps.
 //!
 //! `look [ROUNDS]`: bodies of 20 kB, 200 kB and 1 MB, agents that read files and come to no end. Prints
-//! one JSON object: nanoseconds at each size, the middle one and that of 99 in 100.
+//! one JSON object: nanoseconds at each size, the middle one and that of 99 in 100, for a conversation
+//! that was never seen and for one that goes on.
 //!
 //! **Invariant**: the answer is checked: the loop at the end of each body is found.
 
 use std::time::Instant;
 
-use policy::agents::look::look;
+use policy::agents::look::{Look, Progress, go_on, look};
 use policy::agents::steps::POLLING;
-use serde::Deserialize;
 use serde_json::{Value, json};
+use wire::json::Tape;
 
 const SIZES: [usize; 3] = [20_000, 200_000, 1_000_000];
 
 /// 2 kB a result: about the mean of the recorded coding agents.
 const RESULT_BYTES: usize = 2_000;
-
-#[derive(Deserialize)]
-struct Said {
-    messages: Vec<Value>,
-}
 
 fn body(bytes: usize) -> Vec<u8> {
     let mut messages = vec![json!({"role": "user", "content": "find out what is wrong"})];
@@ -48,6 +44,33 @@ fn body(bytes: usize) -> Vec<u8> {
     body.to_string().into_bytes()
 }
 
+/// Nanoseconds of so many runs, as quantiles.
+fn timed(rounds: usize, mut run: impl FnMut() -> Look) -> Value {
+    let mut nanos: Vec<u128> = (0..rounds)
+        .map(|_| {
+            let begin = Instant::now();
+            let seen = run();
+            let nanos = begin.elapsed().as_nanos();
+            assert!(seen.found.is_some_and(|it| it.repeats >= 8), "{seen:?}");
+            nanos
+        })
+        .collect();
+    nanos.sort_unstable();
+    let at = |permille: usize| {
+        u64::try_from(nanos[(nanos.len() - 1) * permille / 1_000]).expect("small")
+    };
+    json!({"p50_ns": at(500), "p99_ns": at(990)})
+}
+
+/// The messages of a body behind so many.
+fn messages(body: &[u8], read: usize) -> Vec<Value> {
+    let tape = Tape::read(body).expect("a body");
+    let messages = tape.root().get("messages").expect("messages");
+    let rest = messages.items().skip(read);
+    rest.map(|it| serde_json::from_str(it.raw()).expect("a message"))
+        .collect()
+}
+
 fn main() {
     let rounds: usize = std::env::args()
         .nth(1)
@@ -55,23 +78,17 @@ fn main() {
     let mut found = serde_json::Map::new();
     for size in SIZES {
         let body = body(size);
-        let mut nanos: Vec<u128> = (0..rounds)
-            .map(|_| {
-                let begin = Instant::now();
-                let said: Said = serde_json::from_slice(&body).expect("a body");
-                let seen = look(&said.messages, &POLLING);
-                let nanos = begin.elapsed().as_nanos();
-                assert!(seen.found.is_some_and(|it| it.repeats >= 8), "{seen:?}");
-                nanos
-            })
-            .collect();
-        nanos.sort_unstable();
-        let at = |permille: usize| {
-            u64::try_from(nanos[(nanos.len() - 1) * permille / 1_000]).expect("small")
-        };
+        let whole = timed(rounds, || look(&messages(&body, 0), &POLLING));
+        // The call before had one step less.
+        let all = messages(&body, 0);
+        let known = go_on(Progress::default(), &all[..all.len() - 2], &POLLING).1;
+        let on = timed(rounds, || {
+            let rest = messages(&body, known.read());
+            go_on(known.clone(), &rest, &POLLING).0
+        });
         found.insert(
             size.to_string(),
-            json!({"bytes": body.len(), "p50_ns": at(500), "p99_ns": at(990)}),
+            json!({"bytes": body.len(), "whole": whole, "goes_on": on}),
         );
     }
     println!("{:#}", Value::from(found));

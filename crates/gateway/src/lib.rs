@@ -31,6 +31,7 @@ use crate::admit::{Accounts, Gaps};
 use crate::clock::Clock;
 use crate::dispatch::degrade::Lowered;
 use crate::dispatch::health::Healths;
+use crate::dispatch::loops::Readings;
 use crate::dispatch::send::Http;
 use crate::dispatch::shape::CacheLever;
 use crate::dispatch::think::ThinkMemory;
@@ -84,6 +85,8 @@ pub struct Gateway {
     pub trimming: TrimLever,
     /// Conversations that limits have asked to think less.
     pub lowered: Lowered,
+    /// What was read of agents' conversations.
+    pub readings: Readings,
     /// What agents were asked on account of limits.
     pub wrapping: Asked,
     /// How fast tasks spend.
@@ -129,6 +132,7 @@ impl Gateway {
             thinking: ThinkMemory::default(),
             trimming: TrimLever::default(),
             lowered: Lowered::default(),
+            readings: Readings::default(),
             wrapping: Asked::default(),
             runaways: Watch::default(),
             cache: CacheLever::default(),

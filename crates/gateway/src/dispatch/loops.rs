@@ -1,22 +1,28 @@
 //! Loops: agents that go in circles are seen from their own messages, and told, moved or stopped as far
 //! as their route allows.
 //!
-//! Nothing is remembered: what was added to a message is added again when the client sends that message
-//! again, so that the prefix stays the same, after a restart and at another replica too.
+//! What was added to a message is added again when the client sends that message again, so that the
+//! prefix stays the same, after a restart and at another replica too: everything follows from the
+//! messages. What was read of a conversation is only kept so that it need not be read again.
 //!
 //! **Invariant**: an action that only observes changes no byte, and what goes upstream grows at its end
 //! (tests `an_observed_loop_changes_nothing` and `nudges_keep_the_prefix` in `tests/it/loops.rs`).
 
+use std::sync::{Mutex, PoisonError};
+
 use http::{HeaderName, HeaderValue, Response};
-use policy::agents::look::{Look, Nudge, STEPS_MIN, look};
+use policy::agents::look::{Look, Nudge, Progress, STEPS_MIN, go_on};
 use policy::agents::loops::Finding;
+use policy::lately::Lately;
 use policy::refusal::{Reason, Refusal};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use wire::dialect::request::Request;
-use wire::prompt::{Part, Role};
+use wire::json::{Node, Tape};
+use wire::prompt::{Chain, Part, Role};
 use wire::splice::Splice;
 use wire::usage::Tokens;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::life::Service;
 use crate::relay::reply::ReplyBody;
@@ -30,11 +36,63 @@ pub const LOOP_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-loop");
 /// 4 bytes a token, to know whether a prompt fits into a model before anything was counted.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// The part of a body that is looked at.
-#[derive(Debug, Default, Deserialize)]
-struct Said {
-    #[serde(default)]
-    messages: Vec<Value>,
+/// 1 024 conversations in each of two generations are kept ready to go on: some 8 kB each, so 16 MB at
+/// most. Others are read anew, with the same result.
+const READY_MAX: usize = 1_024;
+
+/// What was read of conversations.
+#[derive(Debug)]
+pub struct Readings(Mutex<Lately<(Chain, Progress)>>);
+
+impl Default for Readings {
+    fn default() -> Self {
+        Self(Mutex::new(Lately::new(READY_MAX)))
+    }
+}
+
+impl Readings {
+    /// What was read of a conversation, if its messages up to there are those of the request.
+    fn get(&self, conversation: u64, request: &Request<'_>) -> Progress {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(conversation);
+        let same = known.filter(|(chain, known)| chain_before(request, known.read()) == *chain);
+        same.map(|(_, known)| known).unwrap_or_default()
+    }
+
+    fn put(&self, conversation: u64, request: &Request<'_>, progress: Progress) {
+        let chain = chain_before(request, progress.read());
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.put(conversation, (chain, progress));
+    }
+}
+
+/// What tells everything before a message.
+fn chain_before(request: &Request<'_>, message: usize) -> Chain {
+    let mut segments = request.prompt.segments.iter().rev();
+    let before = segments.find(|segment| {
+        segment.part == Part::Messages
+            && usize::try_from(segment.index).is_ok_and(|index| index < message)
+    });
+    before.map(|segment| segment.chain).unwrap_or_default()
+}
+
+/// Looks at the messages of a request, on from where the call before has left off.
+fn read(readings: &Readings, request: &Request<'_>, conversation: u64, polling: &[&str]) -> Look {
+    let words = polling.join(" ");
+    let conversation = xxh3_64_with_seed(words.as_bytes(), conversation);
+    let known = readings.get(conversation, request);
+    // A body that was read as a conversation has messages; whatever else is in them says nothing.
+    let Ok(tape) = Tape::read(request.body) else {
+        return Look::default();
+    };
+    let messages = tape.root().get("messages");
+    let rest = messages.iter().flat_map(Node::items).skip(known.read());
+    let rest: Vec<Value> = rest
+        .map(|message| serde_json::from_str(message.raw()).unwrap_or_default())
+        .collect();
+    let (look, progress) = go_on(known, &rest, polling);
+    readings.put(conversation, request, progress);
+    look
 }
 
 /// What is written down of a loop.
@@ -95,13 +153,12 @@ pub fn watch(
     if loops.action == Action::Off || !is_long(request) {
         return Ok(Watched::default());
     }
-    // A body that was read as a conversation has messages; whatever else is in them says nothing.
-    let Said { messages } = serde_json::from_slice(request.body).unwrap_or_default();
+    let readings = &service.gateway.readings;
     let Look {
         found,
         certain,
         nudges,
-    } = look(&messages, &loops.may_repeat());
+    } = read(readings, request, placed.conversation, &loops.may_repeat());
     if let Some(finding) = certain.filter(|_| loops.action >= Action::Stop) {
         service
             .gateway

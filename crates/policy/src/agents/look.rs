@@ -5,12 +5,13 @@
 //! found again from the messages before it, and the prompt cache holds.
 //!
 //! **Invariant**: what is added to a message follows from the messages up to it, whatever comes later
-//! (test `nudges_stay_where_they_were`).
+//! (test `nudges_stay_where_they_were`), and reading on gives what reading all gives (test
+//! `reading_on_is_reading_all`).
 
 use serde_json::Value;
 
 use super::loops::{CERTAIN, Detector, Finding, THRESHOLDS};
-use super::steps::located;
+use super::steps::{Step, located};
 
 /// 4 steps: as many as it takes until the same call is a loop.
 const NUDGE_STEPS: u64 = 4;
@@ -39,29 +40,88 @@ pub struct Look {
     pub nudges: Vec<Nudge>,
 }
 
-/// Reads a request's messages; `polling` names tools that may repeat.
-pub fn look(messages: &[Value], polling: &[&str]) -> Look {
-    let mut reported = Detector::new(THRESHOLDS);
-    let mut certain = Detector::new(CERTAIN);
-    let mut look = Look::default();
-    let mut last: Option<u64> = None;
-    for (step, answered) in located(messages, polling) {
-        look.certain = certain.add(&step);
-        look.found = reported.add(&step);
-        let Some(finding) = look.found else {
-            last = None;
-            continue;
+/// What was read of a task, up to its last step, which may still grow.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Messages that need not be read again.
+    read: usize,
+    reported: Detector,
+    certain: Detector,
+    nudges: Vec<Nudge>,
+    /// The step of the last nudge in the loop that goes on.
+    last: Option<u64>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            read: 0,
+            reported: Detector::new(THRESHOLDS),
+            certain: Detector::new(CERTAIN),
+            nudges: Vec::new(),
+            last: None,
+        }
+    }
+}
+
+impl Progress {
+    /// How many messages were read: reading goes on with the next.
+    pub const fn read(&self) -> usize {
+        self.read
+    }
+
+    fn add(&mut self, step: &Step, answered: Option<usize>) -> (Option<Finding>, Option<Finding>) {
+        let certain = self.certain.add(step);
+        let found = self.reported.add(step);
+        let Some(finding) = found else {
+            self.last = None;
+            return (found, certain);
         };
-        let is_due = last.is_none_or(|last| reported.steps() - last >= NUDGE_STEPS);
+        let steps = self.reported.steps();
+        let is_due = self.last.is_none_or(|last| steps - last >= NUDGE_STEPS);
         if let Some(message) = answered.filter(|_| is_due) {
-            last = Some(reported.steps());
-            look.nudges.push(Nudge {
+            self.last = Some(steps);
+            self.nudges.push(Nudge {
                 message,
                 text: format!("\n\n[note from the gateway: {}]", finding.wording()),
             });
         }
+        (found, certain)
     }
-    look
+}
+
+/// Reads a request's messages; `polling` names tools that may repeat.
+pub fn look(messages: &[Value], polling: &[&str]) -> Look {
+    go_on(Progress::default(), messages, polling).0
+}
+
+/// Reads on: `messages` are those behind what was read. Gives the same as reading all of them, and
+/// what need not be read again when the task goes on.
+pub fn go_on(before: Progress, messages: &[Value], polling: &[&str]) -> (Look, Progress) {
+    let begun = before.read;
+    let mut steps = located(messages, polling).into_iter();
+    let Some(last) = steps.next_back() else {
+        let nudges = before.nudges.clone();
+        let look = Look {
+            nudges,
+            ..Look::default()
+        };
+        return (look, before);
+    };
+    let place = |located: usize| begun + located;
+    let mut progress = before;
+    for located in steps {
+        progress.add(&located.step, located.answered.map(place));
+    }
+    progress.read = place(last.message);
+    let mut whole = progress.clone();
+    let (found, certain) = whole.add(&last.step, last.answered.map(place));
+    let look = Look {
+        found,
+        certain,
+        nudges: whole.nudges,
+    };
+    (look, progress)
 }
 
 #[cfg(test)]
@@ -69,7 +129,7 @@ mod tests {
     use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
     use serde_json::{Value, json};
 
-    use super::{Look, look};
+    use super::{Look, Progress, go_on, look};
     use crate::agents::steps::POLLING;
 
     fn called(what: usize) -> [Value; 2] {
@@ -112,6 +172,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn reading_on_is_reading_all(
+            calls in prop::collection::vec(0..3_usize, 0..40),
+            cuts in prop::collection::vec(0..82_usize, 0..6),
+        ) {
+            let messages = task(&calls);
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| (*cut).min(messages.len())).collect();
+            cuts.sort_unstable();
+            cuts.push(messages.len());
+            let mut progress = Progress::default();
+            for cut in cuts {
+                let rest = &messages[progress.read()..cut];
+                let (found, on) = go_on(progress, rest, &POLLING);
+                prop_assert_eq!(found, look(&messages[..cut], &POLLING), "up to {}", cut);
+                progress = on;
+            }
+        }
+
         #[test]
         fn nudges_stay_where_they_were(calls in prop::collection::vec(0..3_usize, 0..40)) {
             let messages = task(&calls);

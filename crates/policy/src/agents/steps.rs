@@ -96,11 +96,22 @@ pub enum Purpose {
 /// may repeat. Agents without tool calls act by fenced code, and are answered by the next message.
 pub fn steps(messages: &[Value], polling: &[&str]) -> Vec<Step> {
     let located = located(messages, polling).into_iter();
-    located.map(|(step, _)| step).collect()
+    located.map(|located| located.step).collect()
 }
 
-/// The same, each with the place of the last message that answered it, if one did.
-pub fn located(messages: &[Value], polling: &[&str]) -> Vec<(Step, Option<usize>)> {
+/// A step and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The step.
+    pub step: Step,
+    /// The assistant's message.
+    pub message: usize,
+    /// The last message that answered it, if one did.
+    pub answered: Option<usize>,
+}
+
+/// The same, each with its place.
+pub fn located(messages: &[Value], polling: &[&str]) -> Vec<Located> {
     let mut steps = Vec::new();
     let mut rest = messages;
     while let Some(at) = rest
@@ -114,8 +125,11 @@ pub fn located(messages: &[Value], polling: &[&str]) -> Vec<(Step, Option<usize>
         let count = told.count();
         let (told, next) = after.split_at(count);
         if let Some(message) = rest.get(at) {
-            let answered = (count > 0).then(|| messages.len() - next.len() - 1);
-            steps.push((step(message, told, polling), answered));
+            steps.push(Located {
+                step: step(message, told, polling),
+                message: messages.len() - rest.len() + at,
+                answered: (count > 0).then(|| messages.len() - next.len() - 1),
+            });
         }
         rest = next;
     }
