@@ -25,6 +25,8 @@ pub struct Piece {
     pub chain: Chain,
     /// Its size.
     pub tokens: Tokens,
+    /// Its bytes; 0 where only sizes are known.
+    pub bytes: u64,
     /// Its lookback position.
     pub position: u32,
     /// The marker on it, whoever placed it.
@@ -58,6 +60,7 @@ impl Sent {
             .map(|(segment, tokens)| Piece {
                 chain: segment.chain,
                 tokens: *tokens,
+                bytes: segment.span.len() as u64,
                 position: segment.position,
                 marker: segment.marker,
             });

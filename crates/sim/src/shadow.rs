@@ -199,6 +199,7 @@ mod tests {
 
     fn sent(marker: Option<Ttl>) -> Sent {
         let piece = Piece {
+            bytes: 0,
             chain: Chain(1),
             tokens: Tokens(2_000),
             position: 0,

@@ -197,3 +197,35 @@ async fn a_conversation_is_booked_to_the_pico_dollar() {
         "{written_before} {saved_sum}"
     );
 }
+
+/// What a provider reports moves our estimates; the start of a prompt, by which keys are told apart, must
+/// not move with them.
+#[tokio::test]
+async fn a_conversation_keeps_its_key_whatever_is_reported() {
+    let calls = 30;
+    // Far fewer tokens than such a body is taken for at first.
+    let answer = json!({"choices": [], "usage": {"prompt_tokens": 1_400, "completion_tokens": 1}});
+    let answers = vec![Step::json(200, &answer.to_string()); calls];
+    let upstream = Upstream::scripted(answers).await;
+    let stage = Stage::at(Hands::default(), full(upstream.url())).await;
+    let tools: Vec<Value> = (0..20)
+        .map(|number| {
+            let description = format!("Tool {number} reads one kind of record. ").repeat(10);
+            json!({"type": "function", "function": {"name": format!("t{number}"), "description": description}})
+        })
+        .collect();
+    let mut keys = Vec::new();
+    for turn in 1..=calls {
+        let messages: Vec<Value> = (0..turn)
+            .map(|it| json!({"role": "user", "content": format!("question {it}")}))
+            .collect();
+        let body = json!({"model": "gpt-5.6-terra", "tools": tools, "messages": messages});
+        let response = stage.ask(&SPOKEN[0], body.to_string()).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+        let sent: Value = serde_json::from_slice(&upstream.request(turn - 1).await.body).unwrap();
+        keys.push(sent["prompt_cache_key"].clone());
+        stage.clock.turn(10_000);
+    }
+    keys.dedup();
+    assert!(keys.len() == 1 && keys[0].is_string(), "{keys:?}");
+}

@@ -148,6 +148,7 @@ mod tests {
     /// Pieces of 1 000 tokens, one position each; chains are numbered.
     fn sent(markers: &[Option<Ttl>]) -> Sent {
         let piece = |(position, marker): (u32, &Option<Ttl>)| Piece {
+            bytes: 0,
             chain: Chain(u128::from(position)),
             tokens: Tokens(1_000),
             position,

@@ -101,6 +101,7 @@ mod tests {
 
     fn sent(sizes: &[u64], key: Option<u64>) -> Sent {
         let piece = |(position, tokens): (u32, &u64)| Piece {
+            bytes: 0,
             chain: Chain(u128::from(position) * 100_000 + u128::from(*tokens)),
             tokens: Tokens(*tokens),
             position,

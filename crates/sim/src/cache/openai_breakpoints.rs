@@ -115,6 +115,7 @@ mod tests {
         let mut last = (0, 0, 0);
         for (minutes, mode, markers) in requests {
             let piece = |(position, marker): (u32, &Option<Ttl>)| Piece {
+                bytes: 0,
                 chain: Chain(u128::from(position)),
                 tokens: Tokens(1_000),
                 position,

@@ -75,10 +75,19 @@ impl Machines {
 impl Routes {
     /// The place on the machine that serves this request.
     pub(super) fn place(&mut self, sent: &Sent, at: Moment) -> u64 {
+        let mut bytes = 0;
+        let has_reached = |bytes: u64, tokens: u64| match bytes {
+            0 => tokens >= rules::ROUTED_TOKENS.0,
+            bytes => bytes >= rules::ROUTED_BYTES,
+        };
         let start = sent
-            .through()
+            .pieces
             .iter()
-            .position(|tokens| *tokens >= rules::ROUTED_TOKENS.0);
+            .zip(sent.through())
+            .position(|(piece, tokens)| {
+                bytes += piece.bytes;
+                has_reached(bytes, tokens)
+            });
         let start = start
             .and_then(|index| sent.pieces.get(index))
             .or(sent.pieces.last());

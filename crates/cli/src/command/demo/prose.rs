@@ -120,13 +120,15 @@ impl Draw {
         })
     }
 
-    /// Records of about so many tokens.
+    /// Records of one kind, as a service answers a search, of about so many tokens.
     pub(super) fn records(&mut self, tokens: usize) -> String {
-        self.fill(tokens, |draw| {
-            let (name, number) = (draw.name(), draw.between(100_000, 999_999));
+        let name = self.name();
+        let rows = self.fill(tokens, |draw| {
+            let number = draw.between(100_000, 999_999);
             let (object, cents) = (draw.of(&OBJECTS), draw.between(99, 99_999));
-            format!("{{\"{name}_id\": {number}, \"about\": \"{object}\", \"cents\": {cents}}}\n")
-        })
+            format!("{{\"{name}_id\": {number}, \"about\": \"{object}\", \"cents\": {cents}}}, ")
+        });
+        format!("[{}]", rows.trim_end_matches(", "))
     }
 
     fn fill(&mut self, tokens: usize, mut piece: impl FnMut(&mut Self) -> String) -> String {

@@ -18,6 +18,10 @@ const ANSWER: &str = "(words:70)";
 /// A user speaks again after this many tool calls.
 const CALLS_PER_QUESTION: usize = 5;
 
+/// Every seventh call of a coding agent reads again what the last one read: of recorded ones, between
+/// 1 and 19 in 100 repeat a call and get the same result.
+const READ_AGAIN_EVERY: usize = 7;
+
 /// One request, ready to send.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -204,6 +208,7 @@ impl<'a> Shared<'a> {
         let agent = self.agent;
         let mut messages = vec![user(&format!("{}{ANSWER}", draw.prose(60)))];
         let mut requests = Vec::with_capacity(agent.turns);
+        let mut files = Vec::new();
         for turn in 0..agent.turns {
             requests.push(Request {
                 dialect: agent.dialect,
@@ -214,20 +219,37 @@ impl<'a> Shared<'a> {
                 messages.push(json!({"role": "assistant", "content": draw.prose(90)}));
                 messages.push(user(&format!("{}{ANSWER}", draw.prose(40))));
             } else {
-                self.tool_call(turn, draw, &mut messages);
+                let result = self.result(turn, draw, &mut files);
+                self.tool_call((turn, result), draw, &mut messages);
             }
         }
         requests
     }
 
-    /// A tool call and its result, as the dialect writes them.
-    fn tool_call(&self, turn: usize, draw: &mut Draw, messages: &mut Vec<Value>) {
+    /// What a tool answers with: what it finds, or a file, now and then one that was read before.
+    fn result(&self, turn: usize, draw: &mut Draw, files: &mut Vec<String>) -> String {
         let (low, high) = self.agent.result_tokens;
         let tokens = draw.between(low, high);
-        let result = match self.agent.results {
-            Results::Records => draw.records(tokens),
-            Results::Code => draw.code(tokens),
-        };
+        match (self.agent.results, files.first()) {
+            (Results::Records, _) => draw.records(tokens),
+            (Results::Code, Some(file)) if turn % READ_AGAIN_EVERY == READ_AGAIN_EVERY - 1 => {
+                file.clone()
+            }
+            (Results::Code, _) => {
+                let file = draw.code(tokens);
+                files.insert(0, file.clone());
+                file
+            }
+        }
+    }
+
+    /// A tool call and its result, as the dialect writes them.
+    fn tool_call(
+        &self,
+        (turn, result): (usize, String),
+        draw: &mut Draw,
+        messages: &mut Vec<Value>,
+    ) {
         let (id, name) = (
             format!("call_{turn:04}"),
             tool_name(turn % self.agent.tools),

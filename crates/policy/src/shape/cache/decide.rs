@@ -342,14 +342,22 @@ fn readable(sight: &Sight<'_>, path: &Path, known: &Known, held: Held) -> u64 {
     }
 }
 
-/// Identifies the start of the prompt, by which the provider routes beside the key.
+/// Identifies the start of the prompt, by which the provider routes beside the key. Measured in bytes,
+/// not in estimated tokens, or a session whose estimate moves would lose its key and its cache.
 fn routed(sight: &Sight<'_>, path: &Path) -> u64 {
-    let start = path
-        .through
-        .iter()
-        .position(|tokens| *tokens >= rules::ROUTED_TOKENS.0);
-    let start = start.or(path.through.len().checked_sub(1));
-    let segment = start.and_then(|start| sight.prompt.segments.get(start));
+    let segments = &sight.prompt.segments;
+    let start = if sight.body.is_empty() {
+        let mut through = path.through.iter();
+        through.position(|tokens| *tokens >= rules::ROUTED_TOKENS.0)
+    } else {
+        let mut through = 0;
+        segments.iter().position(|segment| {
+            through += segment.span.len() as u64;
+            through >= rules::ROUTED_BYTES
+        })
+    };
+    let start = start.or(segments.len().checked_sub(1));
+    let segment = start.and_then(|start| segments.get(start));
     segment.map_or(0, |segment| low(segment.chain.0))
 }
 

@@ -36,6 +36,10 @@ pub const KEY_REQUESTS_PER_MINUTE: usize = 15;
 /// Source: <https://developers.openai.com/api/docs/guides/prompt-caching>, read 2026-11-23.
 pub const ROUTED_TOKENS: Tokens = Tokens(256);
 
+/// The same in bytes, at four each. Where there is a body, the start is told by its bytes: estimates of
+/// tokens move with what providers report, and what is taken for the start would move with them.
+pub const ROUTED_BYTES: u64 = ROUTED_TOKENS.0 * 4;
+
 /// How long a call may be held back for the first byte of the call that writes its prefix: longer
 /// would be felt, and a first byte seldom takes longer.
 pub const WAIT_MAX_MS: u64 = 2_000;
