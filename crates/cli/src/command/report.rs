@@ -3,6 +3,7 @@
 //! **Invariant**: the breakdown is that of the ledger, whose parts add up to its totals (store
 //! conformance, `sums_are_exact`).
 
+mod context;
 mod thinking;
 
 use std::collections::HashMap;
@@ -10,9 +11,12 @@ use std::process::ExitCode;
 
 use policy::ports::outcomes::Outcomes as _;
 use policy::ports::read::{By, Filter, LedgerReader, Slice, Totals};
+use policy::prices::PriceBook;
 use policy::think::observed::Observed;
 use serde_json::{Value, json};
 use store::sqlite::outcomes::SqliteOutcomes;
+
+use context::{Context, Of};
 
 use super::now;
 use crate::env::Environment;
@@ -30,9 +34,9 @@ pub(crate) struct Arguments {
     /// Only calls before then.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// What to break the sums down by.
-    #[arg(long, value_enum, default_value = "model")]
-    by: Breakdown,
+    /// What to break the sums down by. Default: `model`.
+    #[arg(long, value_enum)]
+    by: Option<Breakdown>,
     /// Only calls with this key, by its id.
     #[arg(long, value_name = "ID")]
     key: Option<String>,
@@ -48,6 +52,10 @@ pub(crate) struct Arguments {
     /// Show what thinking took instead, by route and kind of question, and where it gained nothing.
     #[arg(long, conflicts_with = "by")]
     thinking: bool,
+    /// Show what the input is made of instead (instructions, tools, history, results of tools, …), by
+    /// route or by what `--by` says.
+    #[arg(long, conflicts_with = "thinking")]
+    context: bool,
     #[command(flatten)]
     ledger: LedgerSource,
     #[command(flatten)]
@@ -141,15 +149,30 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::R
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if arguments.context {
+        let of = arguments.by.map_or(Of::Route, |by| Of::Field(by.by()));
+        let mut context = Context::default();
+        for call in reader.calls(&filter) {
+            context.add(&call?, of, PriceBook::built_in());
+        }
+        if arguments.format.json {
+            print::json(&context.json())?;
+        } else {
+            let name = arguments.by.map_or("route", Breakdown::name);
+            print::out(&context.text(name))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let by = arguments.by.unwrap_or(Breakdown::Model);
     let totals = reader.totals(&filter)?;
-    let slices = reader.breakdown(&filter, arguments.by.by())?;
+    let slices = reader.breakdown(&filter, by.by())?;
     if arguments.format.json {
-        let mut value = json(&totals, &slices, arguments.by);
+        let mut value = json(&totals, &slices, by);
         value["since_ms"] = filter.since.map(|moment| moment.0).into();
         value["until_ms"] = filter.until.map(|moment| moment.0).into();
         print::json(&value)?;
     } else {
-        print::out(&text(&totals, &slices, arguments.by))?;
+        print::out(&text(&totals, &slices, by))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,249 @@
+//! Where the input of calls goes: `tokenwise report --context`.
+//!
+//! **Invariant**: the classes of a line add up to its input, as estimated when the calls came (test
+//! `classes_add_up_and_full_windows_are_named`).
+
+use std::collections::BTreeMap;
+
+use policy::ports::read::{By, StoredCall};
+use policy::prices::PriceBook;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::print::amount::count;
+use crate::print::table::{Set, table};
+
+/// 60 %: from there on, answers get worse in most models, and the window is soon full.
+const FULL_PERCENT: u64 = 60;
+
+/// Stands for calls that have none of what is broken down by.
+const NOTHING: &str = "–";
+
+/// Input tokens by class, as the notes of a call have them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+struct Classes {
+    system: u64,
+    tools: u64,
+    history: u64,
+    tool_results: u64,
+    thinking: u64,
+    media: u64,
+    last_message: u64,
+}
+
+impl Classes {
+    const NAMES: [&str; 7] = [
+        "system", "tools", "history", "results", "thinking", "media", "last",
+    ];
+
+    const fn all(&self) -> [u64; 7] {
+        [
+            self.system,
+            self.tools,
+            self.history,
+            self.tool_results,
+            self.thinking,
+            self.media,
+            self.last_message,
+        ]
+    }
+
+    fn sum(&self) -> u64 {
+        self.all().iter().sum()
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.system += other.system;
+        self.tools += other.tools;
+        self.history += other.history;
+        self.tool_results += other.tool_results;
+        self.thinking += other.thinking;
+        self.media += other.media;
+        self.last_message += other.last_message;
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Notes {
+    input: Option<Classes>,
+    route: Option<Route>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Route {
+    name: String,
+}
+
+/// The calls of one line.
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    calls: u64,
+    classes: Classes,
+    /// Those that fill most of their model's window.
+    full: u64,
+    /// The fullest, in percent of the window.
+    fullest: u64,
+}
+
+/// What is broken down by: a field of the row, or the route of the notes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// The route that took the call.
+    Route,
+    /// A field.
+    Field(By),
+}
+
+/// All lines.
+#[derive(Debug, Default)]
+pub(super) struct Context(BTreeMap<String, Line>);
+
+impl Context {
+    /// Adds a call, if it was broken down when it came.
+    pub(super) fn add(&mut self, call: &StoredCall, of: Of, prices: &PriceBook) {
+        let Some(settled) = &call.settled else {
+            return;
+        };
+        let Ok(Notes { input, route }) = serde_json::from_str(&settled.notes) else {
+            return;
+        };
+        let Some((input, leg)) = input.zip(settled.legs.last()) else {
+            return;
+        };
+        let label = match of {
+            Of::Route => route.map(|route| route.name),
+            Of::Field(by) => by.label(&call.opened),
+        };
+        let line = self
+            .0
+            .entry(label.unwrap_or(NOTHING.to_owned()))
+            .or_default();
+        line.calls += 1;
+        line.classes.add(&input);
+        let model = prices.find(&leg.provider, &leg.model);
+        if let Some(window) = model.and_then(|model| model.context) {
+            let percent = leg.usage.input().0.saturating_mul(100) / window.0.max(1);
+            line.full += u64::from(percent >= FULL_PERCENT);
+            line.fullest = line.fullest.max(percent);
+        }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let lines = self.0.iter().map(|(label, line)| {
+            json!({
+                "label": label, "calls": line.calls, "input_tokens": line.classes.sum(),
+                "classes": line.classes, "calls_over_60_percent_of_window": line.full,
+                "fullest_percent_of_window": line.fullest,
+            })
+        });
+        json!({"context": lines.collect::<Vec<_>>()})
+    }
+
+    pub(super) fn text(&self, name: &str) -> String {
+        if self.0.is_empty() {
+            return "no call in the ledger that matches was broken down; that is done for \
+                    conversations while the cache lever is not off\n"
+                .to_owned();
+        }
+        let heads = [
+            (name, Set::Left),
+            ("calls", Set::Right),
+            ("tokens", Set::Right),
+        ];
+        let classes = Classes::NAMES.map(|name| (name, Set::Right));
+        let heads: Vec<(&str, Set)> = heads.into_iter().chain(classes).collect();
+        let rows: Vec<Vec<String>> = self.0.iter().map(row).collect();
+        let mut text = table(&heads, &rows);
+        text.push_str("\nTokens are estimates, made when the calls came.\n");
+        for (label, line) in self.0.iter().filter(|(_, line)| line.full > 0) {
+            put!(
+                text,
+                "{label}: {} calls fill {FULL_PERCENT} % of their model's window or more, the fullest {} %; answers get worse there, and there is soon no room\n",
+                count(line.full),
+                line.fullest
+            );
+        }
+        text
+    }
+}
+
+fn row((label, line): (&String, &Line)) -> Vec<String> {
+    let sum = line.classes.sum().max(1);
+    let share = |tokens: u64| match tokens {
+        0 => String::new(),
+        _ => format!("{} %", (tokens * 100 + sum / 2) / sum),
+    };
+    let head = [label.clone(), count(line.calls), count(line.classes.sum())];
+    head.into_iter()
+        .chain(line.classes.all().map(share))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::ports::read::{By, opening_of, recovery_of};
+    use policy::ports::{CallId, End, Leg};
+    use policy::prices::PriceBook;
+    use wire::usage::{Tokens, Usage};
+
+    use super::{Context, Of, StoredCall};
+    use crate::command::now;
+
+    fn call(number: u64, route: &str, input: u64) -> StoredCall {
+        let mut settled = recovery_of(CallId(number.to_string()), now());
+        settled.notes = format!(
+            r#"{{"route":{{"name":"{route}"}},"input":{{"system":10,"tools":20,"tool_results":70}}}}"#
+        );
+        settled.legs.push(Leg {
+            provider: "anthropic".into(),
+            model: "claude-haiku-4-5".into(),
+            sent_at: now(),
+            first_byte_at: None,
+            ended_at: now(),
+            status: Some(200),
+            end: End::Answered,
+            usage: Usage {
+                uncached: Tokens(input),
+                ..Usage::default()
+            },
+            estimated: false,
+            cost: None,
+        });
+        StoredCall {
+            opened: opening_of(&settled),
+            settled: Some(settled),
+        }
+    }
+
+    #[test]
+    fn classes_add_up_and_full_windows_are_named() {
+        let mut context = Context::default();
+        // A window of 200 000 tokens.
+        for (number, route, input) in [(1, "a", 1_000), (2, "a", 130_000), (3, "b", 119_000)] {
+            context.add(
+                &call(number, route, input),
+                Of::Route,
+                PriceBook::built_in(),
+            );
+        }
+        let document = context.json();
+        let (a, b) = (&document["context"][0], &document["context"][1]);
+        assert_eq!(
+            (&a["label"], &a["input_tokens"]),
+            (&"a".into(), &200.into())
+        );
+        assert_eq!(a["classes"]["tool_results"], 140);
+        assert_eq!(a["calls_over_60_percent_of_window"], 1);
+        assert_eq!(b["calls_over_60_percent_of_window"], 0);
+        let text = context.text("route");
+        assert!(
+            text.contains("a: 1 calls fill 60 %") && text.contains("70 %"),
+            "{text}"
+        );
+        let mut by_task = Context::default();
+        by_task.add(&call(1, "a", 1), Of::Field(By::Task), PriceBook::built_in());
+        assert!(by_task.text("task").contains('–'));
+        assert!(Context::default().text("route").contains("no call"));
+    }
+}
