@@ -116,6 +116,15 @@ impl Prompt {
             .rposition(|segment| segment.part != Part::Messages)
     }
 
+    /// What tells everything before `messages[message]`; the same for all prompts without messages there.
+    pub fn chain_before(&self, message: usize) -> Chain {
+        let before = self.segments.iter().rev().find(|segment| {
+            segment.part == Part::Messages
+                && usize::try_from(segment.index).is_ok_and(|index| index < message)
+        });
+        before.map(|segment| segment.chain).unwrap_or_default()
+    }
+
     /// How many markers the client placed on segments.
     pub fn client_markers(&self) -> usize {
         self.segments

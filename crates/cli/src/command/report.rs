@@ -236,3 +236,35 @@ fn row(label: &str, totals: &Totals) -> Vec<String> {
         totals.cost.to_string(),
     ]
 }
+
+/// Calls for the tests of what is made of notes.
+#[cfg(test)]
+mod stored {
+    use policy::ports::read::{StoredCall, opening_of, recovery_of};
+    use policy::ports::{CallId, End, Leg};
+    use wire::usage::Usage;
+
+    use crate::command::now;
+
+    /// A call with these notes, answered with one leg.
+    pub(super) fn call(number: u64, notes: String, usage: Usage) -> StoredCall {
+        let mut settled = recovery_of(CallId(number.to_string()), now());
+        settled.notes = notes;
+        settled.legs.push(Leg {
+            provider: "anthropic".into(),
+            model: "claude-haiku-4-5".into(),
+            sent_at: now(),
+            first_byte_at: None,
+            ended_at: now(),
+            status: Some(200),
+            end: End::Answered,
+            usage,
+            estimated: false,
+            cost: None,
+        });
+        StoredCall {
+            opened: opening_of(&settled),
+            settled: Some(settled),
+        }
+    }
+}

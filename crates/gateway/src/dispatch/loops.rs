@@ -55,25 +55,16 @@ impl Readings {
     fn get(&self, conversation: u64, request: &Request<'_>) -> Progress {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get(conversation);
-        let same = known.filter(|(chain, known)| chain_before(request, known.read()) == *chain);
+        let same =
+            known.filter(|(chain, known)| request.prompt.chain_before(known.read()) == *chain);
         same.map(|(_, known)| known).unwrap_or_default()
     }
 
     fn put(&self, conversation: u64, request: &Request<'_>, progress: Progress) {
-        let chain = chain_before(request, progress.read());
+        let chain = request.prompt.chain_before(progress.read());
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.put(conversation, (chain, progress));
     }
-}
-
-/// What tells everything before a message.
-fn chain_before(request: &Request<'_>, message: usize) -> Chain {
-    let mut segments = request.prompt.segments.iter().rev();
-    let before = segments.find(|segment| {
-        segment.part == Part::Messages
-            && usize::try_from(segment.index).is_ok_and(|index| index < message)
-    });
-    before.map(|segment| segment.chain).unwrap_or_default()
 }
 
 /// Looks at the messages of a request, on from where the call before has left off.

@@ -2,10 +2,12 @@
 //!
 //! It is asked once. A client that sends its history again sends it without what was added to it, so
 //! the words are remembered and added again in the same place, and the prompt cache holds; after a
-//! restart they are forgotten, which costs one cache miss.
+//! restart they are forgotten, which costs one cache miss. A model that refuses thinking behind other
+//! bytes than it saw would refuse the call then, and is never asked.
 //!
-//! **Invariant**: only limits that want it ask, only agents are asked, and what was asked stands in the
-//! same place in every later call (test `an_agent_is_asked_once_to_finish` in `tests/it/wrap_up.rs`).
+//! **Invariant**: only limits that want it ask, only agents of their own payer are asked, and what was
+//! asked stands in the same place in every later call of that conversation (tests
+//! `an_agent_is_asked_once_to_finish` and `nobody_else_is_asked` in `tests/it/wrap_up.rs`).
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,9 +16,11 @@ use policy::admit::degrade::Step;
 use policy::admit::limit::Measure;
 use policy::lately::Lately;
 use policy::money::PicoUsd;
+use policy::think::capability::Table;
 use wire::dialect::request::Request;
-use wire::prompt::Part;
+use wire::prompt::{Chain, Part};
 use wire::splice::Splice;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::dispatch::degrade::{Degraded, row_of};
 use crate::dispatch::shape::Shaped;
@@ -43,6 +47,8 @@ impl Asked {
 #[derive(Clone, Debug)]
 pub struct Words {
     message: usize,
+    /// What tells everything up to there.
+    chain: Chain,
     text: String,
     degraded: Degraded,
 }
@@ -59,10 +65,20 @@ pub fn wrap_up(
         return None;
     }
     let asked = &gateway.wrapping;
-    if let Some(words) = asked.get(placed.conversation) {
-        return Some(words);
-    }
     let row = row_of(service, request, placed, user)?;
+    // Agents that begin alike are told apart by who pays for them, and by what they have read since.
+    let payer = row.task.as_ref().or(row.session.as_ref());
+    let payer = payer.map_or("", String::as_str);
+    let conversation = xxh3_64_with_seed(payer.as_bytes(), placed.conversation);
+    let chain = |message: usize| request.prompt.chain_before(message.saturating_add(1));
+    let known = asked.get(conversation);
+    let known = known.filter(|words| chain(words.message) == words.chain);
+    if known.is_some() {
+        return known;
+    }
+    if binds_thinking(placed) {
+        return None;
+    }
     let now = gateway.clock.now();
     let usage = gateway.accounts.ending(&row, now, &budgets.wrap_up)?;
     let last = request.prompt.segments.last()?;
@@ -77,11 +93,20 @@ pub fn wrap_up(
     gateway.accounts.told(std::slice::from_ref(&notice));
     let words = Words {
         message,
+        chain: chain(message),
         degraded: Degraded::of(&notice, Step::WrapUp, left(&usage), None),
         text,
     };
-    asked.put(placed.conversation, words.clone());
+    asked.put(conversation, words.clone());
     Some(words)
+}
+
+/// Whether a target of the call is known to refuse thinking behind other bytes than it saw.
+fn binds_thinking(placed: &Placed) -> bool {
+    placed.route.plans.iter().any(|plan| {
+        let known = Table::built_in().find(&plan.upstream.prices, &plan.model);
+        known.is_some_and(|capability| capability.binds_prefix)
+    })
 }
 
 impl Words {

@@ -1,7 +1,7 @@
 //! Agents whose budget is nearly used up are asked to finish.
 //!
-//! **Invariant**: an agent is asked once, in words that stay where they are, and who has no tools is
-//! not asked at all.
+//! **Invariant**: an agent is asked once, in words that stay where they are; who has no tools, another
+//! budget or another history is not asked at all.
 
 use gateway::setup::{Budgets, Setup};
 use policy::admit::limit::Mode;
@@ -103,4 +103,33 @@ async fn an_agent_is_asked_once_to_finish() {
     call(&stage, "t", &plain).await;
     let sent = upstream.request(4).await.body;
     assert!(!String::from_utf8(sent).unwrap().contains("note from"));
+}
+
+#[tokio::test]
+async fn nobody_else_is_asked() {
+    let answers = [960_000, 1, 1, 1, 1].map(|input| {
+        let usage = json!({"input_tokens": input, "output_tokens": 0});
+        Step::json(200, &json!({"content": [], "usage": usage}).to_string())
+    });
+    let upstream = Upstream::scripted(answers.to_vec()).await;
+    let stage = staged(setup(upstream.url())).await;
+    call(&stage, "t", &agent(1)).await;
+    call(&stage, "t", &agent(2)).await;
+    assert!(results(&upstream, 1).await[1].contains("note from the gateway"));
+    // Another task that has come the same way has a budget of its own.
+    call(&stage, "other", &agent(2)).await;
+    assert_eq!(results(&upstream, 2).await, ["line 0", "line 1"]);
+    // One that rewrote what it had read is asked anew, at its end.
+    let mut rewritten = agent(3);
+    rewritten["messages"][2]["content"][0]["content"] = json!("left out");
+    call(&stage, "t", &rewritten).await;
+    let sent = results(&upstream, 3).await;
+    assert_eq!(sent[..2], ["left out", "line 1"]);
+    assert!(sent[2].contains("note from the gateway"), "{sent:?}");
+    // A model that binds its thinking to every byte before it is never asked.
+    let mut binding = agent(2);
+    binding["model"] = json!("claude-opus-5-5");
+    binding["messages"][0]["content"] = json!("another thing");
+    call(&stage, "t", &binding).await;
+    assert_eq!(results(&upstream, 4).await, ["line 0", "line 1"]);
 }

@@ -26,8 +26,9 @@ const OUTCOMES_LEAST: f64 = 20.0;
 /// 85 in 100: a loss of 15 % of the quality is looked for. A greater one is found sooner.
 const DRIFTED_TO: f64 = 0.85;
 
-/// ln 10⁵: where nothing drifts, a false alarm comes once in no less than 100,000 outcomes (Lorden's
-/// bound for CUSUM; an average over scores between 0 and 1 is no worse than one of right and wrong).
+/// ln 10⁵. If the quality before were known exactly, a false alarm would come once in no less than
+/// 100,000 outcomes (Lorden's bound for CUSUM). It is estimated, from 20 outcomes on: of 3,000 simulated
+/// runs of 2,000 outcomes each, at steady qualities from 0.6 to 0.99, at most 7 raised one.
 const DRIFT_ALARM: f64 = 11.5;
 
 /// 100 outcomes after a drift, what is known is known again.

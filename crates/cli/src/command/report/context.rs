@@ -182,38 +182,22 @@ fn row((label, line): (&String, &Line)) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use policy::ports::read::{By, opening_of, recovery_of};
-    use policy::ports::{CallId, End, Leg};
+    use policy::ports::read::By;
     use policy::prices::PriceBook;
     use wire::usage::{Tokens, Usage};
 
+    use super::super::stored;
     use super::{Context, Of, StoredCall};
-    use crate::command::now;
 
     fn call(number: u64, route: &str, input: u64) -> StoredCall {
-        let mut settled = recovery_of(CallId(number.to_string()), now());
-        settled.notes = format!(
+        let notes = format!(
             r#"{{"route":{{"name":"{route}"}},"input":{{"system":10,"tools":20,"tool_results":70}}}}"#
         );
-        settled.legs.push(Leg {
-            provider: "anthropic".into(),
-            model: "claude-haiku-4-5".into(),
-            sent_at: now(),
-            first_byte_at: None,
-            ended_at: now(),
-            status: Some(200),
-            end: End::Answered,
-            usage: Usage {
-                uncached: Tokens(input),
-                ..Usage::default()
-            },
-            estimated: false,
-            cost: None,
-        });
-        StoredCall {
-            opened: opening_of(&settled),
-            settled: Some(settled),
-        }
+        let usage = Usage {
+            uncached: Tokens(input),
+            ..Usage::default()
+        };
+        stored::call(number, notes, usage)
     }
 
     #[test]

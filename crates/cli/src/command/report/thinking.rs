@@ -179,38 +179,22 @@ fn rows((route, class, seen): (&str, Class, &Seen)) -> Vec<Vec<String>> {
 mod tests {
     use std::collections::HashMap;
 
-    use policy::ports::read::{StoredCall, opening_of, recovery_of};
-    use policy::ports::{CallId, End, Leg};
+    use policy::ports::CallId;
+    use policy::ports::read::StoredCall;
     use policy::think::observed::Observed;
     use wire::usage::{Tokens, Usage};
 
+    use super::super::stored;
     use super::{add, json, text};
-    use crate::command::now;
 
     fn call(number: u64, think: &str, reasoning: u64) -> StoredCall {
-        let id = CallId(number.to_string());
-        let mut settled = recovery_of(id, now());
-        settled.notes = format!(r#"{{"think":{think},"route":{{"name":"r"}}}}"#);
-        settled.legs.push(Leg {
-            provider: "openai".into(),
-            model: "gpt-5.4".into(),
-            sent_at: now(),
-            first_byte_at: None,
-            ended_at: now(),
-            status: Some(200),
-            end: End::Answered,
-            usage: Usage {
-                reasoning: Tokens(reasoning),
-                output: Tokens(reasoning),
-                ..Usage::default()
-            },
-            estimated: false,
-            cost: None,
-        });
-        StoredCall {
-            opened: opening_of(&settled),
-            settled: Some(settled),
-        }
+        let notes = format!(r#"{{"think":{think},"route":{{"name":"r"}}}}"#);
+        let usage = Usage {
+            reasoning: Tokens(reasoning),
+            output: Tokens(reasoning),
+            ..Usage::default()
+        };
+        stored::call(number, notes, usage)
     }
 
     #[test]
