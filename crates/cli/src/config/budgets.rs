@@ -117,6 +117,7 @@ impl Entry<'_> {
                            `hard` or `soft` there, or leave this out";
             return Err(self.fault("then", problem));
         }
+        self.edits_bodies("then")?;
         let is_rate = raw.requests.is_some() || raw.concurrent.is_some();
         if is_rate && raw.applies_to != RawPayer::Model {
             let problem = "is `degrade`, but a lesser answer is still a call; allowed: with `usd` \
@@ -143,8 +144,19 @@ impl Entry<'_> {
         raw.degrade_to.iter().map(read).collect()
     }
 
+    /// What would change a body cannot be where none may be.
+    fn edits_bodies(self, field: &str) -> Result<(), ConfigError> {
+        if !self.build.raw.levers.passthrough {
+            return Ok(());
+        }
+        let problem = "changes bodies, which contradicts `passthrough = true` in [levers]; leave one \
+                       of them out";
+        Err(self.fault(field, problem))
+    }
+
     /// Who asks agents to finish must know what that is.
     fn check_wrap_up(self) -> Result<(), ConfigError> {
+        self.edits_bodies("wrap_up")?;
         let raw = self.raw;
         let ends = matches!(raw.applies_to, RawPayer::Session | RawPayer::Task);
         let runs_out = raw.usd.is_some() || raw.tokens.is_some();

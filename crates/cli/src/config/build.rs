@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::admin::token::AdminToken;
-use gateway::setup::loops::Loops;
+use gateway::setup::loops::Action;
 use gateway::setup::{Access, AskUsage, LeverMode, Limits, Setup, SetupError, Think, Upstream};
+use policy::admit::limit::Then;
 use policy::dispatch::breaker;
 use policy::prices::PriceBook;
 
@@ -219,7 +220,8 @@ impl Config {
         })
     }
 
-    /// The same configuration with all levers in one mode; off means untouched bodies.
+    /// The same configuration with all levers in one mode; off means untouched bodies, so that limits
+    /// refuse where they would have changed one. Who only observes changes none for an agent's sake.
     pub(crate) fn with_levers(mut self, mode: RawLeverMode) -> Self {
         self.setup.cache = lever(mode);
         self.setup.think.mode = lever(mode);
@@ -227,11 +229,24 @@ impl Config {
             rule.mode = lever(mode);
             rule.think.mode = lever(mode);
             rule.trim.mode = lever(mode);
+            if let Some(cascade) = &mut rule.cascade {
+                Arc::make_mut(cascade).mode = lever(mode);
+            }
         }
+        let most = match mode {
+            RawLeverMode::Off => Action::Off,
+            RawLeverMode::Observe => Action::Observe,
+            RawLeverMode::On => return self,
+        };
+        let rules = self.setup.rules.iter_mut().map(|rule| &mut rule.loops);
+        for loops in rules.chain([&mut self.setup.loops]) {
+            let loops = Arc::make_mut(loops);
+            loops.action = loops.action.min(most);
+        }
+        self.setup.budgets.wrap_up.clear();
         if mode == RawLeverMode::Off {
-            let rules = self.setup.rules.iter_mut().map(|rule| &mut rule.loops);
-            for loops in rules.chain([&mut self.setup.loops]) {
-                *loops = Loops::OFF.into();
+            for limit in &mut self.setup.budgets.limits {
+                limit.then = Then::Refuse;
             }
             self.setup.ask_usage = AskUsage::Never;
         }

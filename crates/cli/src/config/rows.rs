@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
+use gateway::setup::loops::Action;
 use gateway::setup::{Access, AskUsage, Credential, LeverMode};
+use policy::admit::limit::Then;
 
 use super::build::{Config, KeysMade, Place, build};
 use super::fault::ConfigError;
@@ -304,11 +306,30 @@ fn levers_are_set_together_or_apart() {
             "{text}"
         );
     }
-    let off = parse("").unwrap().with_levers(RawLeverMode::Off);
-    assert_eq!(
-        (off.settings().cache, off.settings().ask_usage),
-        (LeverMode::Off, AskUsage::Never)
-    );
+    let all = "[[providers]]\nid = \"openai\"\n[[routes]]\nid = \"a\"\nlever = \"on\"\n\
+               [routes.cascade]\ntarget = \"openai/gpt-5.4-mini\"\nlever = \"on\"\n\
+               [routes.loops]\naction = \"nudge\"\n\
+               [[budgets]]\nid = \"t\"\napplies_to = \"task\"\nusd = \"1\"\nper = \"day\"\n\
+               then = \"degrade\"\nwrap_up = true\n";
+    for (mode, lever, loops, then) in [
+        (RawLeverMode::Off, LeverMode::Off, Action::Off, Then::Refuse),
+        (
+            RawLeverMode::Observe,
+            LeverMode::Observe,
+            Action::Observe,
+            Then::Degrade,
+        ),
+    ] {
+        let config = parse(all).unwrap().with_levers(mode);
+        let (settings, rule) = (config.settings(), &config.settings().rules[0]);
+        let cascade = rule.cascade.as_ref().unwrap();
+        assert_eq!([settings.cache, rule.mode, cascade.mode], [lever; 3]);
+        assert_eq!([settings.loops.action, rule.loops.action], [loops; 2]);
+        assert_eq!(settings.budgets.limits[0].then, then);
+        assert!(settings.budgets.wrap_up.is_empty());
+        let is_off = mode == RawLeverMode::Off;
+        assert_eq!(settings.ask_usage == AskUsage::Never, is_off);
+    }
 }
 
 #[test]

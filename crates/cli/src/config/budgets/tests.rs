@@ -279,6 +279,13 @@ fn agents_are_asked_to_finish_where_there_is_an_end() {
             "{said}"
         );
     }
+    for field in ["wrap_up = true", "then = \"degrade\""] {
+        let fields = "applies_to = \"task\"\nusd = \"1\"\nper = \"day\"";
+        let said = refused(&budget(&format!(
+            "{fields}\n{field}\n[levers]\npassthrough = true"
+        )));
+        assert!(said.contains("contradicts `passthrough = true`"), "{said}");
+    }
 }
 
 #[test]
