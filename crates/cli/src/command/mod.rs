@@ -28,6 +28,7 @@ use std::future::Future;
 use anyhow::{Context as _, anyhow};
 use gateway::clock::{Clock as _, SystemClock};
 use policy::moment::Moment;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs async work to its end.
 pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
@@ -52,12 +53,33 @@ pub(crate) fn random<const BYTES: usize>() -> anyhow::Result<[u8; BYTES]> {
     }
 }
 
+/// The signals that ask a process to end. From when they are heard, none of them ends it by itself.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Ending {
+    /// Hears them from now on.
+    pub(crate) fn heard() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?,
+        })
+    }
+
+    /// Completes with the first one.
+    pub(crate) async fn asked(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
 /// Completes when the process is asked to end.
 pub(crate) async fn asked_to_end() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
-    tokio::select! {
-        interrupt = tokio::signal::ctrl_c() => interrupt.context("cannot listen to SIGINT"),
-        _ = terminate.recv() => Ok(()),
-    }
+    Ending::heard()?.asked().await;
+    Ok(())
 }

@@ -15,11 +15,11 @@ use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
 use super::start::{Started, access, start, summary};
-use super::{asked_to_end, block_on};
+use super::{Ending, block_on};
 use crate::config::Source;
 use crate::config::build::Config;
 use crate::config::raw::{RawLeverMode, RawLogFormat};
-use crate::config::watch::{Overrides, Watch};
+use crate::config::watch::{Overrides, Watch, reload_signal};
 use crate::env::Environment;
 use crate::print;
 use crate::print::failure::UsageError;
@@ -57,6 +57,9 @@ async fn serve(
     overrides: Overrides,
     environment: Environment,
 ) -> anyhow::Result<ExitCode> {
+    // Whoever reads that it listens may stop it at once.
+    let ending = Ending::heard()?;
+    let reload = reload_signal();
     let Started {
         gateway,
         listener,
@@ -82,13 +85,11 @@ async fn serve(
         address,
         keys_version,
     );
-    gateway.tasks.spawn(watch.run());
+    gateway.tasks.spawn(watch.run(reload));
     let stopper = Arc::clone(&gateway);
     gateway.tasks.spawn(async move {
-        match asked_to_end().await {
-            Ok(()) => tracing::info!("stopping; open answers may end"),
-            Err(error) => tracing::error!(%error, "stopping, for no signal can be heard"),
-        }
+        ending.asked().await;
+        tracing::info!("stopping; open answers may end");
         stopper.tasks.stop();
     });
     server::run(gateway, listener).await;

@@ -61,6 +61,13 @@ pub(crate) struct Watch {
     fingerprint: Option<Fingerprint>,
 }
 
+/// SIGHUP, which from now on ends nothing.
+pub(crate) fn reload_signal() -> Option<Signal> {
+    signal(SignalKind::hangup())
+        .inspect_err(|error| tracing::warn!(%error, "SIGHUP will not reload"))
+        .ok()
+}
+
 /// The keys of a store, and the version that they had.
 pub(crate) fn keys_of(keys: &dyn Keys) -> Result<(u64, Vec<policy::ports::KeyRecord>), Fault> {
     // The version first: a key that is made in between is then seen at the next look.
@@ -106,11 +113,8 @@ impl Watch {
     }
 
     /// Looks once a second, and at once on SIGHUP, until the gateway stops.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self, mut hangup: Option<Signal>) {
         let gateway = Arc::clone(&self.gateway);
-        let mut hangup = signal(SignalKind::hangup())
-            .inspect_err(|error| tracing::warn!(%error, "SIGHUP will not reload"))
-            .ok();
         loop {
             let asked = tokio::select! {
                 () = gateway.tasks.stopping() => return,
