@@ -31,6 +31,7 @@ use crate::admit::{Accounts, Gaps};
 use crate::clock::Clock;
 use crate::dispatch::degrade::Lowered;
 use crate::dispatch::health::Healths;
+use crate::dispatch::hedge::Hedges;
 use crate::dispatch::loops::Readings;
 use crate::dispatch::send::Http;
 use crate::dispatch::shape::CacheLever;
@@ -67,6 +68,8 @@ pub struct Gateway {
     pub guesses: Guesses,
     /// How the targets are.
     pub healths: Healths,
+    /// How many calls may be asked of two targets.
+    pub hedges: Hedges,
     /// Counters.
     pub metrics: Metrics,
     /// Background work.
@@ -123,6 +126,7 @@ impl Gateway {
             stops: Arc::default(),
             guesses: Guesses::new(GUESSES_AT_ONCE, GUESS_DELAY),
             healths: Healths::default(),
+            hedges: Hedges::default(),
             metrics,
             tasks: Tasks::default(),
             http,

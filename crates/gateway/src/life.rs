@@ -332,12 +332,14 @@ impl Service<'_> {
             Refusal::new(Reason::BadRequest, message)
         })?;
         let limits = &self.setup.limits;
-        receipt.sent();
+        let clock = &self.gateway.clock;
+        receipt.flight().sent(clock.now());
         let patience = limits.first_byte_timeout;
         let http = &self.gateway.http;
         match http.send(request, &plan.upstream, patience).await {
             Ok(response) => {
-                receipt.answered(response.status().as_u16());
+                let status = response.status().as_u16();
+                receipt.flight().answered(status, clock.now());
                 relay(response, meter, receipt, limits).await
             }
             Err(Unanswered { fault, refusal }) => {

@@ -48,6 +48,11 @@ struct CascadeLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HedgeLabels {
+    went_on: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LoopLabels {
     kind: &'static str,
     action: &'static str,
@@ -153,6 +158,7 @@ pub struct Metrics {
     refusals: Family<RefusalLabels, Counter>,
     failed_legs: Family<FaultLabels, Counter>,
     cascades: Family<CascadeLabels, Counter>,
+    hedges: Family<HedgeLabels, Counter>,
     loops: Family<LoopLabels, Counter>,
     unpriced: Family<ProviderLabels, Counter>,
     cost: Family<ProviderLabels, Counter<f64, AtomicU64>>,
@@ -168,6 +174,7 @@ impl Default for Metrics {
         let refusals = Family::default();
         let failed_legs = Family::default();
         let cascades = Family::default();
+        let hedges = Family::default();
         let loops = Family::default();
         let unpriced = Family::default();
         let cost = Family::default();
@@ -184,6 +191,11 @@ impl Default for Metrics {
             "cascades",
             "Answers of cascades' cheap targets: accepted, escalated or failed, and why",
             cascades.clone(),
+        );
+        registry.register(
+            "hedges",
+            "Calls of which a second target was asked, and with which of the two they went on",
+            hedges.clone(),
         );
         registry.register(
             "loops",
@@ -209,6 +221,7 @@ impl Default for Metrics {
             refusals,
             failed_legs,
             cascades,
+            hedges,
             loops,
             unpriced,
             cost,
@@ -264,6 +277,12 @@ impl Metrics {
     pub fn cascaded(&self, outcome: &'static str, why: &'static str) {
         let labels = CascadeLabels { outcome, why };
         self.cascades.get_or_create(&labels).inc();
+    }
+
+    /// A second target was asked.
+    pub fn hedged(&self, went_on: &'static str) {
+        let labels = HedgeLabels { went_on };
+        self.hedges.get_or_create(&labels).inc();
     }
 
     /// An agent goes in circles.

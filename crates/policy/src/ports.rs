@@ -64,19 +64,22 @@ pub enum End {
     Refused,
     /// An operator stopped it.
     Stopped,
+    /// Another leg of the same call was enough, so that this one was given up.
+    CalledOff,
     /// The process ended before the call did; found at the next start.
     Recovered,
 }
 
 impl End {
     /// Every end.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Answered,
         Self::UpstreamError,
         Self::UpstreamBroke,
         Self::ClientGone,
         Self::Refused,
         Self::Stopped,
+        Self::CalledOff,
         Self::Recovered,
     ];
 
@@ -89,6 +92,7 @@ impl End {
             Self::ClientGone => "client_gone",
             Self::Refused => "refused",
             Self::Stopped => "stopped",
+            Self::CalledOff => "called_off",
             Self::Recovered => "recovered",
         }
     }

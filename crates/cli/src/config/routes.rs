@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gateway::setup::{Setup, Target};
+use policy::dispatch::hedge::Hedging;
 use policy::dispatch::retry;
 
 use super::build::Build;
 use super::fault::ConfigError;
 use super::raw::{
-    ATTEMPTS_CEILING, ATTEMPTS_FLOOR, RETRIES_CEILING, RawRoute, RawStep, TIMEOUT_MS_CEILING,
-    TIMEOUT_MS_FLOOR,
+    ATTEMPTS_CEILING, ATTEMPTS_FLOOR, HEDGE_MS_FLOOR, RETRIES_CEILING, RawRoute, RawStep,
+    TIMEOUT_MS_CEILING, TIMEOUT_MS_FLOOR,
 };
 
 /// Equal deployments, and behind them their fallbacks.
@@ -73,7 +74,14 @@ pub(super) fn target(text: &str) -> Option<Target> {
 /// How calls that fail are followed up.
 pub(super) fn failover(build: &Build<'_>) -> Result<retry::Policy, ConfigError> {
     let raw = &build.raw.failover;
+    let percent = build.within("failover.hedge_percent_max", raw.hedge_percent_max, 1..=100)?;
+    let hedging = raw.hedge_after_ms.map(|after_ms| {
+        let allowed = HEDGE_MS_FLOOR..=TIMEOUT_MS_CEILING;
+        let after_ms = build.within("failover.hedge_after_ms", after_ms, allowed)?;
+        Ok(Hedging { after_ms, percent })
+    });
     Ok(retry::Policy {
+        hedging: hedging.transpose()?,
         retries: build.within("failover.retries", raw.retries, 0..=RETRIES_CEILING)?,
         legs_max: build.within(
             "failover.attempts_max",
@@ -97,6 +105,13 @@ pub(super) fn failover(build: &Build<'_>) -> Result<retry::Policy, ConfigError> 
 /// What the reader should know about routes whose targets cannot stand in for each other.
 pub(super) fn remarks(setup: &Setup) -> Vec<String> {
     let mut remarks = Vec::new();
+    let has_others = |route: &Route| route.iter().flatten().count() > 1;
+    if setup.retry.hedging.is_some() && !setup.routes.values().any(has_others) {
+        remarks.push(
+            "`failover.hedge_after_ms` asks for a second target, and no name of `models` has one"
+                .to_owned(),
+        );
+    }
     for (name, route) in &setup.routes {
         let mut speakers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for target in route.iter().flatten() {
@@ -218,6 +233,19 @@ mod tests {
     }
 
     #[test]
+    fn a_hedge_without_a_second_target_is_remarked() {
+        let hedged = |targets: &str| {
+            let text = format!("{}[failover]\nhedge_after_ms = 900\n", models(targets));
+            parse(&text).unwrap().remarks
+        };
+        assert_eq!(hedged("[\"openai/a\", \"openai/b\"]"), Vec::<String>::new());
+        assert_eq!(
+            hedged("\"openai/a\""),
+            ["`failover.hedge_after_ms` asks for a second target, and no name of `models` has one"]
+        );
+    }
+
+    #[test]
     fn failures_are_followed_up_within_bounds() {
         let failover = |text: &str| format!("[failover]\n{text}\n");
         let policy = |text: &str| parse(&failover(text)).unwrap().settings().retry;
@@ -227,9 +255,14 @@ mod tests {
             legs_max: 1,
             deadline_ms: 30_000,
             wait_ms_max: 0,
+            hedging: Some(Hedging {
+                after_ms: 900,
+                percent: 10,
+            }),
             ..Policy::default()
         };
-        let none = "retries = 0\nattempts_max = 1\ndeadline_ms = 30_000\nwait_ms_max = 0";
+        let none = "retries = 0\nattempts_max = 1\ndeadline_ms = 30_000\nwait_ms_max = 0\n\
+                    hedge_after_ms = 900\nhedge_percent_max = 10";
         assert_eq!(policy(none), expect);
         for (text, expect) in [
             (
@@ -239,6 +272,14 @@ mod tests {
             (
                 "attempts_max = 0",
                 "a.toml: `failover.attempts_max` is 0; allowed: 1 to 64",
+            ),
+            (
+                "hedge_after_ms = 0",
+                "a.toml: `failover.hedge_after_ms` is 0; allowed: 50 to 3600000",
+            ),
+            (
+                "hedge_percent_max = 101",
+                "a.toml: `failover.hedge_percent_max` is 101; allowed: 1 to 100",
             ),
             (
                 "deadline_ms = 9",

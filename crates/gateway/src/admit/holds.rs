@@ -34,9 +34,14 @@ struct LegHold {
 }
 
 impl Holds {
-    /// The leg under way is over, and used this.
-    pub fn leg_used(&mut self, cost: Option<PicoUsd>, tokens: Tokens) {
-        if let Some(leg) = self.legs.last_mut() {
+    /// The leg that is held for last has this place.
+    pub fn last(&self) -> usize {
+        self.legs.len().saturating_sub(1)
+    }
+
+    /// The leg at this place is over, and used this.
+    pub fn leg_used(&mut self, place: usize, cost: Option<PicoUsd>, tokens: Tokens) {
+        if let Some(leg) = self.legs.get_mut(place) {
             leg.used = Some((cost, tokens));
         }
     }

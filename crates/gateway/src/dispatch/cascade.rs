@@ -118,7 +118,7 @@ async fn whole(first: &First, (head, bytes): (Parts, Bytes), receipt: &mut Recei
         usage.map_or(Reported::Unreadable, Reported::Usage)
     };
     // A verifier may take its time, and the client may not wait for it.
-    receipt.saw(used());
+    receipt.flight().saw(used());
     match judged(first, AnswerSeen::read(dialect, &bytes)).await {
         Ok(ground) => Came::Convincing(Answer::Whole(head, bytes), ground),
         Err(doubt) => Came::Doubtful(doubt, used()),
@@ -163,7 +163,7 @@ impl Held<'_> {
     /// Holds a stream back until it convinces, is given up or breaks. If the client leaves
     /// meanwhile, what was used goes to the receipt.
     async fn flowing(mut self, head: Parts, reading: Reading, receipt: &mut Receipt) -> Came {
-        let mut looking = Looking::at(reading, receipt);
+        let mut looking = Looking::at(reading, receipt.flight());
         let step = match looking.reading() {
             Some(Reading::Dialect(_, stream)) => self.hold(stream).await,
             // What is no stream of the dialect cannot be judged.

@@ -23,15 +23,15 @@ use policy::dispatch::walk::{Again, Ending};
 use policy::moment::Moment;
 use policy::ports::End;
 use policy::refusal::{Reason, Refusal};
-use tokio::time::Instant;
 use wire::dialect::Dialect;
 use wire::json::Tape;
 
 use crate::admit;
 use crate::dispatch::degrade::Degraded;
 use crate::dispatch::headers;
+use crate::dispatch::hedge;
 use crate::dispatch::hold::{self, Bound};
-use crate::dispatch::peek::{Beginning, Broken, Waits, peek};
+use crate::dispatch::peek::{Beginning, Broken, Pauses, Waits, peek};
 use crate::dispatch::pieces::Pieces;
 use crate::dispatch::send;
 use crate::dispatch::shape::{self, Shaped};
@@ -45,6 +45,7 @@ use crate::relay::whole::{self, Meter, TARGET_HEADER, Unread};
 use crate::route::place::Placed;
 use crate::route::{Plan, Route};
 use crate::settle::faults::whose;
+use crate::settle::flight::Flight;
 use crate::settle::opening::Opening;
 use crate::settle::receipt::{Outcome, Receipt, Reported};
 use crate::setup;
@@ -87,7 +88,7 @@ pub(super) struct Failed {
     pub(super) fault: Fault,
     pub(super) end: End,
     pub(super) so_far: Option<Reported>,
-    told: Told,
+    pub(super) told: Told,
 }
 
 /// What a target said of its failure: what the client is told if nobody can serve the call.
@@ -101,6 +102,16 @@ struct Word<'p> {
 pub(super) enum Told {
     Answer(Parts, Bytes),
     Refusal(Refusal),
+}
+
+impl<'p> Word<'p> {
+    /// As the walk chooses what is shown: the first target's word, or whoever refuses content.
+    fn heard(self, shown: &mut Option<Self>, first: Option<&'p Plan>) {
+        let is_first = first.is_some_and(|first| std::ptr::eq(first, self.plan));
+        if shown.is_none() || is_first || self.fault == Fault::Refused {
+            *shown = Some(self);
+        }
+    }
 }
 
 /// Sends a call to its targets until one answers.
@@ -133,7 +144,20 @@ pub async fn run(
     let mut word: Option<Word<'_>> = None;
     wait_until(service, at).await;
     loop {
-        let failed = match leg(service, job, plan, shaped, &mut receipt).await {
+        let answer = match hedge::due(job, &mut receipt) {
+            None => leg(service, job, plan, shaped, &mut receipt).await,
+            Some(hedging) => {
+                let told = (hedging, &shape);
+                let two = hedge::legs(service, job, (plan, shaped), told, &mut receipt);
+                let brought = two.await;
+                if let Some((plan, fault, told)) = brought.failed {
+                    Word { fault, told, plan }.heard(&mut word, job.route.plans.get(first));
+                }
+                plan = brought.plan;
+                brought.answer
+            }
+        };
+        let failed = match answer {
             Ok(answer) => return Ok(reply(answer, job, receipt, setup.limits.idle_timeout).await),
             Err(failed) => failed,
         };
@@ -144,12 +168,8 @@ pub async fn run(
             told,
         } = failed;
         receipt.leg_failed(fault, end, so_far);
+        Word { fault, told, plan }.heard(&mut word, job.route.plans.get(first));
         let turn = receipt.turn();
-        let here = turn.as_ref().map_or(first, |turn| turn.candidate());
-        // As the walk chooses what is shown: the first target's word, or whoever refuses content.
-        if word.is_none() || here == first || fault == Fault::Refused {
-            word = Some(Word { fault, told, plan });
-        }
         let nothing = Follows::Nothing(None);
         let follows = turn.map_or(nothing, |turn| turn.failed(fault, Visible::Nothing));
         if let Follows::Nothing(ending) = follows {
@@ -234,6 +254,13 @@ async fn wait_until(service: &Service<'_>, at: Moment) {
     }
 }
 
+/// For how long the leg under way is waited for.
+pub(super) fn pauses(service: &Service<'_>, receipt: &mut Receipt) -> Pauses {
+    let turn = receipt.turn();
+    let patience = turn.and_then(|turn| turn.patience(Pace::Thinking));
+    Pauses::of(&service.setup.limits, patience)
+}
+
 /// Sends one leg and looks at the beginning of its answer.
 pub(super) async fn leg(
     service: &Service<'_>,
@@ -241,6 +268,21 @@ pub(super) async fn leg(
     plan: &Plan,
     shaped: Shaped,
     receipt: &mut Receipt,
+) -> Result<Answer, Failed> {
+    let pauses = pauses(service, receipt);
+    let answer = fly(service, job, plan, shaped, pauses, receipt.flight()).await?;
+    receipt.begun();
+    Ok(answer)
+}
+
+/// The same of one of two legs, which are begun once one of them has won.
+pub(super) async fn fly(
+    service: &Service<'_>,
+    job: &Job<'_>,
+    plan: &Plan,
+    shaped: Shaped,
+    pauses: Pauses,
+    flight: &mut Flight,
 ) -> Result<Answer, Failed> {
     let Service {
         gateway,
@@ -256,24 +298,11 @@ pub(super) async fn leg(
     let (method, query) = (call.method.clone(), call.query.as_deref());
     let request = send::request(method, &plan.upstream, job.path, query, fields, body);
     let request = request.ok_or_else(|| unsendable(job.path))?;
-    let limits = &setup.limits;
-    let patience = receipt
-        .turn()
-        .and_then(|turn| turn.patience(Pace::Thinking));
-    let first_token = patience.map_or(limits.first_byte_timeout, |patience| {
-        let ours = Duration::from_millis(patience.first_token_ms);
-        ours.min(limits.first_byte_timeout)
-    });
-    let stall = patience.map_or(limits.idle_timeout, |patience| {
-        Duration::from_millis(patience.stall_ms).min(limits.idle_timeout)
-    });
-    let kept_back = patience.map_or(0, |patience| patience.kept_back_ms);
-    let waits = Waits {
-        first: Instant::now() + first_token,
-        stall,
-        kept_back: Duration::from_millis(kept_back),
-    };
-    receipt.sent();
+    let Pauses {
+        first_token, stall, ..
+    } = pauses;
+    let waits = Waits::from_now(pauses);
+    flight.sent(gateway.clock.now());
     let response = gateway
         .http
         .send(request, &plan.upstream, first_token)
@@ -285,34 +314,29 @@ pub(super) async fn leg(
         told: Told::Refusal(unanswered.refusal),
     })?;
     let (head, mut body) = response.into_parts();
-    receipt.answered(head.status.as_u16());
+    flight.answered(head.status.as_u16(), gateway.clock.now());
     if head.status.is_success() && !whole::is_whole(&head) {
         let reading = whole::reading(&head, job.meter);
-        return match begin(receipt, reading, &mut body, &waits).await {
-            Ok((beginning, reading)) => {
-                receipt.begun();
-                Ok(Answer::Flowing(head, beginning, body, reading))
-            }
+        return match begin(flight, reading, &mut body, &waits).await {
+            Ok((beginning, reading)) => Ok(Answer::Flowing(head, beginning, body, reading)),
             Err((broken, reading)) => Err(broken_stream(broken, reading, plan)),
         };
     }
-    let answer = whole_answer(service, head, body, (stall, plan)).await?;
-    receipt.begun();
-    Ok(answer)
+    whole_answer(service, head, body, (stall, plan)).await
 }
 
 /// A stream whose beginning is being looked at. If the client leaves meanwhile, what the stream has
-/// said of its usage goes to the receipt.
-pub(super) struct Looking<'r> {
+/// said of its usage goes to its account.
+pub(super) struct Looking<'f> {
     reading: Option<Reading>,
-    receipt: &'r mut Receipt,
+    flight: &'f mut Flight,
 }
 
-impl<'r> Looking<'r> {
-    pub(super) fn at(reading: Reading, receipt: &'r mut Receipt) -> Self {
+impl<'f> Looking<'f> {
+    pub(super) fn at(reading: Reading, flight: &'f mut Flight) -> Self {
         Self {
             reading: Some(reading),
-            receipt,
+            flight,
         }
     }
 
@@ -329,19 +353,19 @@ impl<'r> Looking<'r> {
 impl Drop for Looking<'_> {
     fn drop(&mut self) {
         if let Some(reading) = self.reading.take() {
-            self.receipt.saw(reported(reading));
+            self.flight.saw(reported(reading));
         }
     }
 }
 
 /// Looks at the beginning of an answer that flows.
 async fn begin(
-    receipt: &mut Receipt,
+    flight: &mut Flight,
     reading: Reading,
     body: &mut Incoming,
     waits: &Waits,
 ) -> Result<(Beginning, Reading), (Broken, Reading)> {
-    let mut looking = Looking::at(reading, receipt);
+    let mut looking = Looking::at(reading, flight);
     let beginning = match &mut looking.reading {
         Some(Reading::Dialect(_, stream)) => peek(body, stream, waits).await,
         Some(Reading::Watched(_) | Reading::Opaque | Reading::Free) | None => {

@@ -9,6 +9,7 @@ pub mod degrade;
 pub mod extras;
 pub mod headers;
 pub mod health;
+pub mod hedge;
 pub mod hold;
 pub mod legs;
 pub mod loops;

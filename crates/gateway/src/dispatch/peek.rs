@@ -12,10 +12,13 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use policy::dispatch::fault::Fault;
+use policy::dispatch::patience::Patience;
 use policy::dispatch::read::read_event;
 use tokio::time::{Instant, timeout_at};
 use wire::dialect::stream::{Pass, Stream};
 use wire::json::Tape;
+
+use crate::setup;
 
 /// 64 KiB: an answer's first events take less than a kilobyte.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -56,6 +59,47 @@ pub struct Waits {
     /// From the first piece until the client must see it: a model that thinks for longer shows
     /// signs of life, which the client waits for.
     pub kept_back: Duration,
+}
+
+/// For how long a leg is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pauses {
+    /// Until its first token, from sending on.
+    pub(super) first_token: Duration,
+    /// Between two pieces.
+    pub(super) stall: Duration,
+    /// From its first piece until the client must see it.
+    kept_back: Duration,
+}
+
+impl Pauses {
+    /// What dispatch decides, within the operator's own limits.
+    pub(super) fn of(limits: &setup::Limits, patience: Option<Patience>) -> Self {
+        let millis = Duration::from_millis;
+        patience.map_or(
+            Self {
+                first_token: limits.first_byte_timeout,
+                stall: limits.idle_timeout,
+                kept_back: Duration::ZERO,
+            },
+            |it| Self {
+                first_token: millis(it.first_token_ms).min(limits.first_byte_timeout),
+                stall: millis(it.stall_ms).min(limits.idle_timeout),
+                kept_back: millis(it.kept_back_ms),
+            },
+        )
+    }
+}
+
+impl Waits {
+    /// Of a leg that is sent now.
+    pub(super) fn from_now(pauses: Pauses) -> Self {
+        Self {
+            first: Instant::now() + pauses.first_token,
+            stall: pauses.stall,
+            kept_back: pauses.kept_back,
+        }
+    }
 }
 
 /// Reads until something can be seen, all is said, or it has taken long enough.

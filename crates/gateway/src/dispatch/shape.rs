@@ -399,7 +399,10 @@ impl Ticket {
         self.release();
         self.is_settled = true;
         let lever = &self.gateway.cache;
-        let answered = matches!(end, End::Answered | End::UpstreamBroke | End::ClientGone);
+        let answered = matches!(
+            end,
+            End::Answered | End::UpstreamBroke | End::ClientGone | End::CalledOff
+        );
         let (Some(usage), true, Some(first)) = (usage, answered, self.first_byte_at) else {
             lock(&lever.memory).failed(&self.decision.ticket);
             return Account {

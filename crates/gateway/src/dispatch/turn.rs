@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use policy::dispatch::breaker::Rules;
 use policy::dispatch::fault::Fault;
+use policy::dispatch::hedge::{Hedging, Side};
 use policy::dispatch::lineup::{Lineup, Need};
 use policy::dispatch::patience::{Pace, Patience};
 use policy::dispatch::retry::{Policy, Visible};
@@ -24,7 +25,10 @@ pub struct Turn {
     lineup: Arc<Lineup>,
     rules: Rules,
     walk: Walk,
+    hedging: Option<Hedging>,
     leg: Option<Leg>,
+    /// A second leg beside it.
+    beside: Option<Leg>,
     /// The conversation, which goes back to where it was answered last.
     conversation: Option<u64>,
     /// Where random draws come from: the call's id, which is random.
@@ -77,7 +81,9 @@ impl Turn {
             lineup: Arc::clone(lineup),
             rules,
             walk: Walk::new(policy, need, now),
+            hedging: policy.hedging,
             leg: None,
+            beside: None,
             conversation,
             seed: xxh3_64_with_seed(call.as_bytes(), 0),
         };
@@ -99,12 +105,16 @@ impl Turn {
 
     /// How long to wait for the leg.
     pub fn patience(&self, pace: Pace) -> Option<Patience> {
+        Some(self.patience_with(self.leg.as_ref()?, pace))
+    }
+
+    fn patience_with(&self, leg: &Leg, pace: Pace) -> Patience {
         let now = self.gateway.clock.now();
-        let (walk, leg) = (self.walk, self.leg.as_ref()?);
+        let walk = self.walk;
         let healths = &self.gateway.healths;
-        Some(healths.with(&self.lineup, &self.rules, |site| {
+        healths.with(&self.lineup, &self.rules, |site| {
             walk.patience(site, leg, pace, now)
-        }))
+        })
     }
 
     /// The answer has begun, so many milliseconds after it was sent.
@@ -144,6 +154,49 @@ impl Turn {
         }
     }
 
+    /// When a second leg may be sent beside the first one of a call.
+    pub fn hedging(&self) -> Option<Hedging> {
+        self.hedging.filter(|_| self.walk.legs() == 1)
+    }
+
+    /// Chooses a second leg: its candidate, and how long to wait for it.
+    pub fn hedge(&mut self, pace: Pace) -> Option<(usize, Patience)> {
+        let now = self.gateway.clock.now();
+        let leg = self.leg.take()?;
+        self.seed = self.seed.wrapping_add(1);
+        let draw = self.draw();
+        self.beside = self.decide(|walk, site| walk.hedge(site, &leg, now, draw));
+        self.leg = Some(leg);
+        let beside = self.beside.as_ref()?;
+        Some((beside.candidate, self.patience_with(beside, pace)))
+    }
+
+    /// The second leg is not sent after all.
+    pub fn unhedged(&mut self) {
+        let now = self.gateway.clock.now();
+        if let Some(leg) = self.beside.take() {
+            self.decide(|_, site| leg.dropped(site, now));
+        }
+    }
+
+    /// One of the two legs failed, or the other was enough after this one was silent for so long.
+    pub fn lost(&mut self, side: Side, fault: Option<Fault>, silent_ms: u64) {
+        let now = self.gateway.clock.now();
+        let (over, kept) = match side {
+            Side::First => (self.leg.take(), self.beside.take()),
+            Side::Second => (self.beside.take(), self.leg.take()),
+        };
+        self.leg = kept;
+        let Some(over) = over else {
+            return;
+        };
+        let draw = self.draw();
+        self.decide(|walk, site| match fault {
+            Some(fault) => walk.lost(site, (over, side), fault, now, draw),
+            None => over.outpaced(site, silent_ms, now),
+        });
+    }
+
     fn draw(&self) -> u64 {
         xxh3_64_with_seed(b"draw", self.seed)
     }
@@ -158,7 +211,8 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let now = self.gateway.clock.now();
-        if let Some(leg) = self.leg.take() {
+        let legs = [self.leg.take(), self.beside.take()];
+        for leg in legs.into_iter().flatten() {
             self.decide(|_, site| leg.dropped(site, now));
         }
     }

@@ -93,7 +93,7 @@ impl Receipt {
         self.became("failed", fault.name());
         // What the upstream is to blame for passes, and its breaker knows; what it does not take, it
         // will not take next time.
-        if fault.blame(self.credential) != Blame::Upstream {
+        if fault.blame(self.flight.credential) != Blame::Upstream {
             self.fared(Fared::Rejected);
         }
         self.note(fault);
@@ -111,11 +111,11 @@ impl Receipt {
 
     fn close_first(&mut self, end: End, reported: Reported) {
         // The same call is about to be served where it was meant to go.
-        if let Some(ticket) = &mut self.ticket {
+        if let Some(ticket) = &mut self.flight.ticket {
             ticket.forget_elsewhere();
         }
         self.close_leg(end, reported);
-        self.so_far = None;
+        self.flight.so_far = None;
         if let Some(cascade) = &mut self.cascade {
             cascade.stage = Stage::Beyond;
         }

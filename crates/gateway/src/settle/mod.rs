@@ -7,6 +7,8 @@ pub mod beside;
 pub mod cascaded;
 pub mod faults;
 pub mod feedback;
+pub mod flight;
+pub mod hedged;
 mod let_go;
 pub mod opening;
 pub mod receipt;

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use policy::admit::tally::Notice;
-use policy::dispatch::fault::Credential;
 use policy::ports::{CallOpened, Held};
 use policy::route::sessions::Kind;
 use wire::usage::Tokens;
@@ -18,30 +17,25 @@ use crate::admit::stops::Live;
 use crate::admit::told::told;
 use crate::dispatch::degrade::Degraded;
 use crate::dispatch::loops::LoopNotes;
-use crate::dispatch::shape::{Shaped, Ticket};
-use crate::dispatch::think::ThinkNotes;
+use crate::dispatch::shape::Shaped;
 use crate::dispatch::trim::TrimNotes;
 use crate::dispatch::turn::Turn;
 use crate::receive::Call;
 use crate::route::Plan;
 use crate::route::cascade::CascadeNotes;
 use crate::route::notes::RouteNotes;
-use crate::settle::faults::whose;
+use crate::settle::flight::Flight;
 use crate::settle::receipt::BYTES_PER_TOKEN;
 
 /// What is known of a call when its receipt is opened.
 #[derive(Debug)]
 pub struct Opening {
     pub(super) row: CallOpened,
-    pub(super) credential: Credential,
-    pub(super) prices: String,
-    pub(super) model: String,
-    pub(super) ticket: Option<Box<Ticket>>,
+    pub(super) flight: Flight,
     pub(super) turn: Option<Turn>,
     pub(super) holds: Option<Holds>,
     pub(super) notices: Vec<String>,
     pub(super) placed: Box<Placement>,
-    pub(super) think: Option<ThinkNotes>,
     pub(super) degraded: Vec<Degraded>,
     pub(super) live: Arc<Live>,
 }
@@ -88,15 +82,11 @@ impl Opening {
         };
         Self {
             row,
-            credential: whose(plan),
-            prices: plan.upstream.prices.clone(),
-            model: plan.model.clone(),
-            ticket: None,
+            flight: Flight::to(plan),
             turn: None,
             holds: None,
             notices: Vec::new(),
             placed: Box::default(),
-            think: None,
             degraded: Vec::new(),
             live: Arc::clone(&call.live),
         }
@@ -131,15 +121,13 @@ impl Opening {
     /// With what the levers know of it.
     #[must_use]
     pub fn shaped(mut self, shaped: &mut Shaped) -> Self {
-        let (session, ticket) = (shaped.session.take(), shaped.ticket.take());
-        self.row.session = self.row.session.or(session);
-        self.think = shaped.think.take();
+        self.row.session = self.row.session.or(shaped.session.take());
+        self.flight.shaped(shaped);
         self.degraded.extend(shaped.degraded.take());
         self.degraded.extend(shaped.wrap_up.take());
-        if let Some(ticket) = &ticket {
+        if let Some(ticket) = &self.flight.ticket {
             self.row.input_estimate = ticket.input_estimate();
         }
-        self.ticket = ticket;
         self
     }
 

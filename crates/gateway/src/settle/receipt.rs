@@ -6,28 +6,26 @@
 use std::sync::Arc;
 
 use policy::admit::book::hold::Need;
-use policy::dispatch::fault::{Charge, Credential, Fault};
+use policy::dispatch::fault::{Charge, Fault};
 use policy::dispatch::retry::Visible;
-use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::ports::{CallOpened, CallRaised, CallSettled, End, Leg, Lever};
+use policy::ports::{CallOpened, CallSettled, End, Leg, Lever};
 use policy::refusal::Refusal;
 use tokio::sync::oneshot;
-use wire::usage::{Tokens, Usage};
+use wire::usage::Usage;
 
 use crate::Gateway;
-use crate::admit;
 use crate::admit::holds::Holds;
 use crate::admit::stops::Live;
 use crate::dispatch::degrade::Degraded;
-use crate::dispatch::shape::{Shaped, Ticket};
-use crate::dispatch::think::ThinkNotes;
-use crate::dispatch::trim::with_more;
+use crate::dispatch::shape::Shaped;
 use crate::dispatch::turn::Turn;
 use crate::route::Plan;
 use crate::settle::beside::{beside, beside_if};
 use crate::settle::cascaded::Cascaded;
-use crate::settle::faults::{Faults, whose};
+use crate::settle::faults::Faults;
+use crate::settle::flight::{Flight, Landed, Terms};
+use crate::settle::hedged::HedgeNotes;
 use crate::settle::opening::{Opening, Placement};
 use crate::settle::savings::{Last, Savings};
 use crate::setup::Setup;
@@ -82,42 +80,28 @@ pub struct Receipt {
     pub(super) gateway: Arc<Gateway>,
     pub(super) setup: Arc<Setup>,
     pub(super) row: CallOpened,
-    /// The provider of the leg under way.
-    provider: String,
-    prices: String,
-    model: String,
-    pub(super) ticket: Option<Box<Ticket>>,
-    leg: LegClock,
+    /// The leg under way.
+    pub(super) flight: Box<Flight>,
+    /// A second one beside it, which was sent because the first was silent.
+    pub(super) hedge: Option<Box<Flight>>,
+    /// What became of it.
+    pub(super) hedged: Option<Box<HedgeNotes>>,
     /// The legs that are over.
     pub(super) legs: Vec<Leg>,
     /// Why they failed.
     faults: Faults,
     /// Why the leg under way goes no further.
     broke: Option<Fault>,
-    /// Whose credential the leg under way carries.
-    pub(super) credential: Credential,
     pub(super) turn: Option<Turn>,
     pub(super) holds: Option<Holds>,
     notices: Vec<String>,
     pub(super) placed: Box<Placement>,
-    /// How hard the leg under way was asked to think.
-    think: Option<ThinkNotes>,
     /// What limits have done to the call.
-    degraded: Vec<Degraded>,
+    pub(super) degraded: Vec<Degraded>,
     live: Arc<Live>,
-    /// What the leg under way has said of its usage, if its client left before it was relayed.
-    pub(super) so_far: Option<Reported>,
     /// A cheaper target was asked first.
     pub(super) cascade: Option<Cascaded>,
     settled: Option<Settled>,
-}
-
-/// When the leg did what.
-#[derive(Clone, Copy, Debug, Default)]
-struct LegClock {
-    sent_at: Option<Moment>,
-    first_byte_at: Option<Moment>,
-    status: Option<u16>,
 }
 
 /// What settling found.
@@ -140,15 +124,11 @@ impl Receipt {
     pub fn open(gateway: &Arc<Gateway>, setup: &Arc<Setup>, opening: Opening) -> Self {
         let Opening {
             row,
-            credential,
-            prices,
-            model,
-            ticket,
+            flight,
             turn,
             holds,
             notices,
             placed,
-            think,
             degraded,
             live,
         } = opening;
@@ -157,24 +137,19 @@ impl Receipt {
         Self {
             gateway: Arc::clone(gateway),
             setup: Arc::clone(setup),
-            provider: row.provider.clone(),
             row,
-            prices,
-            model,
-            ticket,
-            leg: LegClock::default(),
+            flight: Box::new(flight),
+            hedge: None,
+            hedged: None,
             legs: Vec::new(),
             faults: Faults::default(),
             broke: None,
-            credential,
             turn,
             holds,
             notices,
             placed,
-            think,
             degraded,
             live,
-            so_far: None,
             cascade: None,
             settled: None,
         }
@@ -187,38 +162,14 @@ impl Receipt {
         shaped: &mut Shaped,
         need: Option<&Need>,
     ) -> Result<(), Refusal> {
-        let ticket = shaped.ticket.take();
-        let was = self.row.target.replace(plan.name());
-        if let (Some(holds), Some(need)) = (&mut self.holds, need) {
-            let now = self.gateway.clock.now();
-            if let Err(refusal) = self.gateway.accounts.raise(holds, &self.row, need, now) {
-                self.row.target = was;
-                // Nothing was sent, so that nothing is learnt: of the target as of its cache.
-                self.turn = None;
-                drop(ticket.map(|ticket| ticket.settle(None, End::Refused)));
-                return Err(refusal);
-            }
-            let more = admit::held(need, now);
-            let held = self.row.held.map_or(more, |held| held.with(more));
-            self.row.held = Some(held);
-            self.gateway.ledger.raise(CallRaised {
-                call: self.row.call.clone(),
-                target: plan.name(),
-                held,
-            });
+        let (mut base, flight, _) = self.parts();
+        let started = base.start(plan, shaped, need);
+        let started = started.map(|next| *flight = next);
+        if started.is_err() {
+            // Nothing was sent, so that nothing is learnt of the target.
+            self.turn = None;
         }
-        self.provider.clone_from(&plan.upstream.id);
-        self.prices.clone_from(&plan.upstream.prices);
-        self.model.clone_from(&plan.model);
-        self.credential = whose(plan);
-        self.ticket = ticket;
-        self.think = shaped.think.take();
-        let degraded = shaped.degraded.take();
-        let is_new = |it: &Degraded| !self.degraded.contains(it);
-        let degraded = degraded.filter(is_new);
-        self.degraded.extend(degraded);
-        self.leg = LegClock::default();
-        Ok(())
+        started
     }
 
     /// The leg under way failed, and is booked with what it may have cost.
@@ -243,14 +194,22 @@ impl Receipt {
     }
 
     pub(super) fn note(&mut self, fault: Fault) {
-        self.gateway.metrics.leg_failed(&self.provider, fault);
-        let target = self.target();
-        self.faults.add(target, fault, self.credential);
+        let Self {
+            gateway,
+            faults,
+            flight,
+            ..
+        } = self;
+        note(gateway, faults, flight, fault);
     }
 
-    /// What the leg under way has said of its usage, should the client leave now.
-    pub fn saw(&mut self, reported: Reported) {
-        self.so_far = Some(reported);
+    pub(super) fn note_at(&mut self, flight: &Flight, fault: Fault) {
+        note(&self.gateway, &mut self.faults, flight, fault);
+    }
+
+    /// The leg under way.
+    pub fn flight(&mut self) -> &mut Flight {
+        &mut self.flight
     }
 
     /// The turn of the call, while it has one.
@@ -281,41 +240,24 @@ impl Receipt {
 
     /// The provider of the leg under way.
     pub fn provider(&self) -> &str {
-        &self.provider
+        &self.flight.provider
     }
 
     /// The target, as headers name it.
     pub fn target(&self) -> String {
-        format!("{}/{}", self.provider, self.model)
+        self.flight.target()
     }
 
     /// The status of the upstream's answer; 200 before there is one.
     pub fn upstream_status(&self) -> u16 {
-        self.leg.status.unwrap_or(200)
-    }
-
-    /// The leg has left.
-    pub fn sent(&mut self) {
-        self.leg.sent_at = Some(self.gateway.clock.now());
-    }
-
-    /// The head of the upstream's answer is here: its cache entries are readable from now on.
-    pub fn answered(&mut self, status: u16) {
-        let now = self.gateway.clock.now();
-        self.leg.first_byte_at = Some(now);
-        self.leg.status = Some(status);
-        let taken = (200..300).contains(&status);
-        if let Some(ticket) = self.ticket.as_mut().filter(|_| taken) {
-            ticket.first_byte(now);
-        }
+        self.flight.status().unwrap_or(200)
     }
 
     /// The answer itself begins: the target is well, and this is how long it took.
     pub fn begun(&mut self) {
-        let now = self.gateway.clock.now();
-        let sent_at = self.leg.sent_at.unwrap_or(now);
+        let after_ms = self.flight.under_way_ms(self.gateway.clock.now());
         if let Some(turn) = &mut self.turn {
-            turn.begun(now.since(sent_at));
+            turn.begun(after_ms);
         }
     }
 
@@ -330,6 +272,7 @@ impl Receipt {
             reported,
         } = outcome;
         self.end_turn(end);
+        self.end_hedge(end);
         let now = self.gateway.clock.now();
         let (last, notes) = self.close_leg(end, reported);
         let (cost, savings) = self.savings(last);
@@ -351,7 +294,7 @@ impl Receipt {
         self.log(&row, saved);
         self.gateway
             .metrics
-            .settled(&self.provider, end, cost, saved);
+            .settled(&self.flight.provider, end, cost, saved);
         let (commit, committed) = oneshot::channel();
         let acknowledge = Box::new(move || {
             let_go();
@@ -368,63 +311,36 @@ impl Receipt {
 
     /// Books the leg under way. Gives its figures, if it was sent, and the lever's notes.
     pub(super) fn close_leg(&mut self, end: End, reported: Reported) -> (Option<Last>, String) {
-        let estimated = match &reported {
-            Reported::SoFar { .. } | Reported::Seen { .. } | Reported::Unreadable => true,
-            Reported::Usage(_) | Reported::Nothing => false,
-        };
-        let usage = self.usage(reported);
-        let cost = usage.as_ref().and_then(|usage| self.cost(usage));
-        let ticket = self.ticket.take();
-        let account = ticket.map(|ticket| ticket.settle(usage.as_ref(), end));
-        let account = account.unwrap_or_default();
-        let (untouched, elsewhere) = (account.untouched, account.elsewhere);
-        let more = self.placed.trimmed;
-        let untrimmed = account
-            .untrimmed
-            .or_else(|| with_more(usage.as_ref()?, more));
-        let untrimmed = untrimmed.map_or(cost, |usage| self.cost(&usage));
-        let uncached = untouched.map_or(untrimmed, |usage| self.cost(&usage));
-        let unmoved = match self.instead_of().cloned() {
-            None => uncached,
-            Some(plan) => elsewhere
-                .or_else(|| usage.as_ref().map(Usage::uncached_only))
-                .and_then(|usage| self.cost_at(&plan.upstream.prices, &plan.model, &usage)),
-        };
-        let Some(sent_at) = self.leg.sent_at.take() else {
-            return (None, account.notes);
-        };
-        if let Some(holds) = &mut self.holds {
-            let tokens = usage.as_ref().map(|usage| usage.input() + usage.output);
-            holds.leg_used(cost, tokens.unwrap_or_default());
-        }
-        self.legs.push(Leg {
-            provider: self.provider.clone(),
-            model: self.model.clone(),
-            sent_at,
-            first_byte_at: self.leg.first_byte_at,
-            ended_at: self.gateway.clock.now(),
-            status: self.leg.status,
-            end,
-            usage: usage.unwrap_or_default(),
-            estimated,
-            cost,
-        });
-        let last = Last {
-            cost,
-            untrimmed,
-            uncached,
-            unmoved,
-            by: self.lever(),
-        };
-        (Some(last), account.notes)
+        let terms = self.terms();
+        let landed = self.flight.land(&terms, end, reported);
+        self.book(self.flight.hold, landed)
     }
 
-    /// Where the leg under way would have gone, had no lever moved it.
-    fn instead_of(&self) -> Option<&Plan> {
+    pub(super) fn book(&mut self, hold: usize, landed: Landed) -> (Option<Last>, String) {
+        let Landed { booked, notes } = landed;
+        let Some((leg, last)) = booked else {
+            return (None, notes);
+        };
+        if let Some(holds) = &mut self.holds {
+            let tokens = leg.usage.input() + leg.usage.output;
+            holds.leg_used(hold, leg.cost, tokens);
+        }
+        self.legs.push(leg);
+        (Some(last), notes)
+    }
+
+    /// What a leg is booked by.
+    pub(super) fn terms(&self) -> Terms {
         let own = self.cascade.as_ref().and_then(Cascaded::own);
-        let plan = own.or(self.placed.instead_of.as_ref())?;
-        let is_there = plan.upstream.id == self.provider && plan.model == self.model;
-        (!is_there).then_some(plan)
+        Terms {
+            setup: Arc::clone(&self.setup),
+            opened_at: self.row.at,
+            now: self.gateway.clock.now(),
+            input_estimate: self.row.input_estimate,
+            trimmed: self.placed.trimmed,
+            own: own.or(self.placed.instead_of.as_ref()).cloned(),
+            by: self.cascade.as_ref().map_or(Lever::Route, Cascaded::lever),
+        }
     }
 
     /// What all legs cost, and what each lever saved.
@@ -444,16 +360,12 @@ impl Receipt {
         (cost, Savings::of(earlier, mover, last))
     }
 
-    /// The lever that has chosen the target of the leg under way.
-    fn lever(&self) -> Lever {
-        self.cascade.as_ref().map_or(Lever::Route, Cascaded::lever)
-    }
-
     /// The notes of the row: those of the last leg's shaping, with what went before.
     fn notes(&self, shaping: String) -> String {
         let placed = &self.placed;
-        let notes = beside_if("think", self.think.as_ref(), shaping);
+        let notes = beside_if("think", self.flight.think.as_ref(), shaping);
         let notes = beside_if("trim", placed.trim.as_ref(), notes);
+        let notes = beside_if("hedge", self.hedged.as_ref(), notes);
         let notes = self.faults.beside(notes);
         let notes = match self.degraded.as_slice() {
             [] => notes,
@@ -476,7 +388,7 @@ impl Receipt {
                 _ = turn.failed(self.broke.unwrap_or(Fault::Interrupted), Visible::More);
             }
             // Nothing is learnt: the turn gives its leg back when it is dropped.
-            End::ClientGone | End::Refused | End::Stopped | End::Recovered => {}
+            End::ClientGone | End::Refused | End::Stopped | End::CalledOff | End::Recovered => {}
         }
     }
 
@@ -499,51 +411,6 @@ impl Receipt {
             .as_ref()
             .map_or(PicoUsd::ZERO, |settled| settled.saved)
             .exact()
-    }
-
-    /// The leg's usage, estimated where nothing was reported; `None` if it cannot be known.
-    fn usage(&self, reported: Reported) -> Option<Usage> {
-        match reported {
-            Reported::Usage(usage) => Some(usage),
-            Reported::SoFar {
-                mut usage,
-                output_bytes,
-            } => {
-                let seen = Tokens(output_bytes.div_ceil(BYTES_PER_TOKEN));
-                usage.output = usage.output.max(seen);
-                Some(usage)
-            }
-            Reported::Nothing => Some(Usage::default()),
-            Reported::Unreadable => None,
-            Reported::Seen { .. } if self.leg.sent_at.is_none() => Some(Usage::default()),
-            Reported::Seen { output_bytes } => {
-                let estimate = self.row.input_estimate;
-                let input = self.ticket.as_ref().map(|ticket| ticket.expected_usage());
-                let mut usage = input.unwrap_or_else(|| Usage {
-                    uncached: estimate,
-                    ..Usage::default()
-                });
-                usage.output = Tokens(output_bytes.div_ceil(BYTES_PER_TOKEN));
-                Some(usage)
-            }
-        }
-    }
-
-    fn cost(&self, usage: &Usage) -> Option<PicoUsd> {
-        self.cost_at(&self.prices, &self.model, usage)
-    }
-
-    fn cost_at(&self, prices: &str, model: &str, usage: &Usage) -> Option<PicoUsd> {
-        if *usage == Usage::default() {
-            return Some(PicoUsd::ZERO);
-        }
-        // Prices are those of the moment at which the call was sent.
-        let at = self.leg.sent_at.unwrap_or(self.row.at);
-        self.setup
-            .prices
-            .cost(prices, model, usage, at)
-            .ok()
-            .map(|bill| bill.total())
     }
 
     /// One wide event per call.
@@ -570,10 +437,15 @@ impl Receipt {
     }
 }
 
+/// Notes that a leg failed.
+fn note(gateway: &Gateway, faults: &mut Faults, flight: &Flight, fault: Fault) {
+    gateway.metrics.leg_failed(&flight.provider, fault);
+    faults.add(flight.target(), fault, flight.credential);
+}
+
 impl Drop for Receipt {
     fn drop(&mut self) {
-        let unseen = Reported::Seen { output_bytes: 0 };
-        let reported = self.so_far.take().unwrap_or(unseen);
+        let reported = self.flight.seen();
         let (end, status) = if self.live.token().is_cancelled() {
             (End::Stopped, STOPPED)
         } else {

@@ -25,6 +25,7 @@ mod cheaper;
 mod degrade;
 mod equals;
 mod exits;
+mod hedges;
 mod keys;
 mod loops;
 mod misbehaviour;

@@ -33,7 +33,7 @@ struct Row {
 }
 
 const OVERFLOW: &str = r#"{"type":"error","error":{"type":"invalid_request_error","code":"context_length_exceeded","message":"m"}}"#;
-const FILTER: &str = r#"{"type":"error","error":{"type":"invalid_request_error","code":"content_policy_violation","message":"m"}}"#;
+pub(crate) const FILTER: &str = r#"{"type":"error","error":{"type":"invalid_request_error","code":"content_policy_violation","message":"m"}}"#;
 const LIMITED: &str =
     r#"{"type":"error","error":{"type":"rate_limit_error","message":"too many"}}"#;
 const FAILED: &str = r#"{"type":"error","error":{"type":"api_error","message":"oops"}}"#;

@@ -93,6 +93,16 @@ impl Gauge {
         self.observe(0, now);
     }
 
+    /// The first token had not come after so many milliseconds, when nobody waited any longer.
+    pub fn kept_silent(&mut self, silent_ms: u64, now: Moment) {
+        if self
+            .first_token_ms(now)
+            .is_none_or(|usual| usual < silent_ms)
+        {
+            self.answered(silent_ms, now);
+        }
+    }
+
     /// The target failed.
     pub fn failed(&mut self, now: Moment) {
         self.observe(ONE, now);

@@ -12,6 +12,7 @@ pub mod after;
 pub mod balance;
 pub mod breaker;
 pub mod fault;
+pub mod hedge;
 pub mod lineup;
 pub mod patience;
 pub mod prefill;

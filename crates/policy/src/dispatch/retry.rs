@@ -4,6 +4,7 @@
 //! for every draw (properties `attempts_are_bounded` and `delays_are_bounded`).
 
 use crate::dispatch::fault::{Credential, Fault};
+use crate::dispatch::hedge::Hedging;
 use crate::dispatch::patience;
 use crate::moment::Moment;
 
@@ -50,6 +51,8 @@ pub struct Policy {
     pub backoff_ms_max: u64,
     /// How long silence is borne.
     pub patience: patience::Rules,
+    /// When a second target is asked beside a silent one; never, by default.
+    pub hedging: Option<Hedging>,
 }
 
 impl Default for Policy {
@@ -63,6 +66,7 @@ impl Default for Policy {
             backoff_ms: BACKOFF_MS,
             backoff_ms_max: BACKOFF_MS_MAX,
             patience: patience::Rules::default(),
+            hedging: None,
         }
     }
 }
@@ -152,6 +156,15 @@ fn reaction(fault: Fault, credential: Credential) -> Reaction {
         // A refusal of content is not routed around, and a client's own key is its own affair.
         (Fault::BadRequest | Fault::Refused, _)
         | (Fault::Denied | Fault::Exhausted, Credential::Clients) => Reaction::Never,
+    }
+}
+
+/// Whether another target may serve the call as well after this fault: its answer is then waited
+/// for, if it was asked already.
+pub fn is_passing(fault: Fault, credential: Credential) -> bool {
+    match reaction(fault, credential) {
+        Reaction::Again { .. } | Reaction::Elsewhere => true,
+        Reaction::Larger | Reaction::Never => false,
     }
 }
 

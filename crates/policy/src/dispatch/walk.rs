@@ -11,7 +11,8 @@ use crate::dispatch::after::whole_seconds;
 use crate::dispatch::balance::{Choice, Equal, Health};
 use crate::dispatch::breaker::{Outcome, Permit, Rules, Standing};
 use crate::dispatch::fault::{Blame, Credential, Fault};
-use crate::dispatch::lineup::{Lineup, Need, Tail, Tried, Wanted};
+use crate::dispatch::hedge::Side;
+use crate::dispatch::lineup::{Card, Lineup, Need, Tail, Tried, Wanted};
 use crate::dispatch::patience::{Elsewhere, Pace, Patience};
 use crate::dispatch::retry::{self, Next, Policy, State, Visible, Why};
 use crate::moment::Moment;
@@ -182,6 +183,14 @@ impl Leg {
         site.take(self.returned(), Outcome::Nothing, now, 0);
     }
 
+    /// Another target answered first: this one was silent for as long.
+    pub fn outpaced(self, site: &mut Site<'_>, silent_ms: u64, now: Moment) {
+        if let Some(health) = site.health.get_mut(self.target) {
+            health.gauge.kept_silent(silent_ms, now);
+        }
+        site.take(self.returned(), Outcome::Nothing, now, 0);
+    }
+
     /// The client has gone: nothing is learnt.
     pub fn dropped(self, site: &mut Site<'_>, now: Moment) {
         site.take(self.returned(), Outcome::Nothing, now, 0);
@@ -243,12 +252,8 @@ impl Walk {
     ) -> Step {
         let index = leg.candidate;
         let (target, permit) = leg.returned();
-        let card = site
-            .lineup
-            .candidates()
-            .get(index)
-            .map(|candidate| candidate.card);
-        let credential = card.map(|card| card.credential).unwrap_or_default();
+        let card = card(site, index);
+        let credential = credential(site, index);
         site.take((target, permit), fault.outcome(credential, now), now, draw);
         self.remember(index, fault);
         let state = State {
@@ -281,6 +286,47 @@ impl Walk {
         self.tried.add(index);
         let elsewhere = self.elsewhere(site, now, draw);
         elsewhere.map_or_else(|| self.give_up(site, Why::NoTarget, fault, now), Step::Send)
+    }
+
+    /// A second leg beside a first one that is slow to begin: at another target that may be asked
+    /// now, or none.
+    pub fn hedge(
+        &mut self,
+        site: &mut Site<'_>,
+        beside: &Leg,
+        now: Moment,
+        draw: u64,
+    ) -> Option<Leg> {
+        if self.legs >= self.policy.legs_max || now >= self.deadline {
+            return None;
+        }
+        let mut wanted = self.wanted();
+        wanted.tried.add(beside.candidate);
+        let Choice::Open(equal) = site.pick(&wanted, None, now, draw)? else {
+            return None;
+        };
+        let leg = site.send(equal.candidate, equal.target, now)?;
+        self.legs += 1;
+        Some(leg)
+    }
+
+    /// One of two legs failed, and the call goes on with the other, which was sent already.
+    pub fn lost(
+        &mut self,
+        site: &mut Site<'_>,
+        (leg, side): (Leg, Side),
+        fault: Fault,
+        now: Moment,
+        draw: u64,
+    ) {
+        let index = leg.candidate;
+        let credential = credential(site, index);
+        site.take(leg.returned(), fault.outcome(credential, now), now, draw);
+        self.remember(index, fault);
+        self.tried.add(index);
+        if side == Side::First {
+            self.legs_here = 1;
+        }
     }
 
     /// How long to wait for a leg.
@@ -379,6 +425,19 @@ impl Walk {
             Choice::Barred(_, until) => Some(until.since(now)),
         }
     }
+}
+
+/// What a candidate can take.
+fn card(site: &Site<'_>, index: usize) -> Option<Card> {
+    let candidate = site.lineup.candidates().get(index)?;
+    Some(candidate.card)
+}
+
+/// Whose credential opens a candidate.
+fn credential(site: &Site<'_>, index: usize) -> Credential {
+    card(site, index)
+        .map(|card| card.credential)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::num::NonZeroU16;
 use policy::dispatch::balance::{Choice, Equal, Health, choose};
 use policy::dispatch::breaker::{Breaker, Outcome, Permit, Rules, Standing};
 use policy::dispatch::fault::{Credential, Fault};
+use policy::dispatch::hedge::Side;
 use policy::dispatch::lineup::{Candidate, Card, Lineup, Need, Tail};
 use policy::dispatch::patience::{
     Elsewhere, FIRST_TOKEN_MS, FIRST_TOKEN_MS_MAX, Pace, Rules as Patient,
@@ -92,6 +93,8 @@ enum Event {
     Fails(Fault, Visible),
     Finishes,
     IsDropped,
+    /// A second leg is sent; then one of the two fails, or is called off.
+    IsHedged(Side, Option<Fault>),
 }
 
 fn events() -> impl Strategy<Value = (u64, Event, u64)> {
@@ -99,8 +102,13 @@ fn events() -> impl Strategy<Value = (u64, Event, u64)> {
         8 => (faults(), sights()).prop_map(|(fault, visible)| Event::Fails(fault, visible)),
         1 => Just(Event::Finishes),
         1 => Just(Event::IsDropped),
+        2 => (sides(), option::of(faults())).prop_map(|(side, fault)| Event::IsHedged(side, fault)),
     ];
     (0..40_000_u64, event, any::<u64>())
+}
+
+fn sides() -> impl Strategy<Value = Side> {
+    prop_oneof![Just(Side::First), Just(Side::Second)]
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
@@ -143,8 +151,11 @@ fn walk_through(
     };
     let mut current: Option<Leg> = walk.start(&mut site, Some(1), start, 7);
     let mut events = events.iter().cycle();
+    let mut is_known = false;
     while let Some(leg) = current.take() {
-        course.legs.push((leg.candidate, leg.at));
+        if !std::mem::take(&mut is_known) {
+            course.legs.push((leg.candidate, leg.at));
+        }
         let (took_ms, event, draw) = *events.next().expect("a cycle");
         course.now = course.now.max(leg.at).after(took_ms);
         match event {
@@ -154,6 +165,24 @@ fn walk_through(
                 let step = walk.failed(&mut site, leg, fault, visible, course.now, draw);
                 if let Step::Send(next) = step {
                     current = Some(next);
+                }
+            }
+            Event::IsHedged(side, fault) => {
+                let Some(second) = walk.hedge(&mut site, &leg, course.now, draw) else {
+                    leg.finished(&mut site, course.now);
+                    continue;
+                };
+                course.legs.push((second.candidate, second.at));
+                let (lost, kept) = match side {
+                    Side::First => (leg, second),
+                    Side::Second => (second, leg),
+                };
+                if let Some(fault) = fault {
+                    walk.lost(&mut site, (lost, side), fault, course.now, draw);
+                    (current, is_known) = (Some(kept), true);
+                } else {
+                    lost.outpaced(&mut site, took_ms, course.now);
+                    kept.finished(&mut site, course.now);
                 }
             }
         }
