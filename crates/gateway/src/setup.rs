@@ -198,6 +198,15 @@ pub struct Rule {
     pub trim: Trim,
 }
 
+impl Rule {
+    /// Whether what is learned of targets takes part in what it decides.
+    pub fn learns(&self) -> bool {
+        let cascade = self.cascade.as_ref();
+        self.mode != LeverMode::Off && !self.cheaper.is_empty()
+            || cascade.is_some_and(|it| it.mode != LeverMode::Off && it.quality.is_some())
+    }
+}
+
 /// What the trim lever may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trim {

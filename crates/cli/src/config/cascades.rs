@@ -13,7 +13,7 @@ use policy::cascade::verdict::HoldBack;
 use super::fault::ConfigError;
 use super::raw::route::{RawCascade, RawVerifier};
 use super::routes::target;
-use super::rules::Entry;
+use super::rules::{Entry, QUALITY_FLOOR};
 
 /// 60 s: nobody waits longer for a first word.
 const HOLD_BACK_MS_MAX: u64 = 60_000;
@@ -30,16 +30,17 @@ pub(super) fn cascade(entry: Entry<'_>) -> Result<Option<Arc<Cascade>>, ConfigEr
         let problem = format!("is `{}`; allowed: `provider/model`", raw.target);
         entry.fault("cascade.target", problem)
     })?;
-    if let Some(share) = raw.accept_from.filter(|it| !(0.0..=1.0).contains(it)) {
-        let problem = format!("is {share}; allowed: 0 to 1");
-        return Err(entry.fault("cascade.accept_from", problem));
-    }
+    let accept_from = raw.accept_from;
+    let accept_from = accept_from.map(|it| entry.share("cascade.accept_from", it, 0.0..=1.0));
+    let quality = raw.quality;
+    let quality = quality.map(|it| entry.share("cascade.quality", it, QUALITY_FLOOR..=1.0));
     let verifiers = raw.verify.iter().enumerate();
     let verifiers = verifiers.map(|(place, raw)| verifier(entry, place, raw));
     Ok(Some(Arc::new(Cascade {
         target,
         mode: entry.lever("cascade.lever", raw.lever)?,
-        accept_from: raw.accept_from,
+        quality: quality.transpose()?,
+        accept_from: accept_from.transpose()?,
         verifiers: verifiers.collect::<Result<_, _>>()?,
         hold_back: hold_back(entry, raw)?,
     })))
@@ -150,6 +151,10 @@ mod tests {
             (
                 &format!("{here}accept_from = 1.5"),
                 "`routes.a.cascade.accept_from` is 1.5; allowed: 0 to 1",
+            ),
+            (
+                &format!("{here}quality = 0.3"),
+                "`routes.a.cascade.quality` is 0.3; allowed: 0.5 to 1",
             ),
             (
                 &format!("{here}hold_back_ms = 0"),

@@ -25,7 +25,7 @@ use super::routes::target;
 const QUALITY: f64 = 0.97;
 
 /// Half: whoever is content with less names the cheaper target in `use`.
-const QUALITY_FLOOR: f64 = 0.5;
+pub(super) const QUALITY_FLOOR: f64 = 0.5;
 
 /// A fifth: tried calls may be answered badly, and fewer already bring outcomes.
 const EXPLORE_CEILING: f64 = 0.2;
@@ -87,8 +87,12 @@ impl Entry<'_> {
             to: raw.to.clone(),
             as_good: self.targets("as_good", &raw.as_good)?,
             cheaper: self.targets("cheaper", &raw.cheaper)?,
-            quality: self.share("quality", raw.quality, QUALITY, QUALITY_FLOOR..=1.0)?,
-            explore: self.share("explore", raw.explore, 0.0, 0.0..=EXPLORE_CEILING)?,
+            quality: self.share(
+                "quality",
+                raw.quality.unwrap_or(QUALITY),
+                QUALITY_FLOOR..=1.0,
+            )?,
+            explore: self.share("explore", raw.explore.unwrap_or(0.0), 0.0..=EXPLORE_CEILING)?,
             first_token_ms_max: raw.first_token_ms_max,
             mode: self.lever("lever", raw.lever)?,
             cascade: cascade(self)?,
@@ -122,14 +126,13 @@ impl Entry<'_> {
         self.build.fault(key, problem.into())
     }
 
-    fn share(
+    /// A share within what is allowed.
+    pub(super) fn share(
         self,
         field: &str,
-        raw: Option<f64>,
-        default: f64,
+        given: f64,
         allowed: RangeInclusive<f64>,
     ) -> Result<f64, ConfigError> {
-        let given = raw.unwrap_or(default);
         if allowed.contains(&given) {
             return Ok(given);
         }

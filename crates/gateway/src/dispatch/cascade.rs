@@ -75,23 +75,39 @@ pub async fn ask(service: &Service<'_>, job: &Job<'_>, shape: impl Fn(&Plan) -> 
     let Ok(mut receipt) = legs::open(service, job, &first.plan, &mut shaped, turn) else {
         return Asked::Nobody;
     };
-    receipt.cascades(&first.name, first.own.clone());
-    match legs::leg(service, job, &first.plan, shaped, &mut receipt).await {
+    receipt.cascades(first);
+    let leg = legs::leg(service, job, &first.plan, shaped, &mut receipt);
+    let answer = match leg.await {
         Err(Failed {
             fault, end, so_far, ..
-        }) => receipt.gave_way(fault, end, so_far),
-        Ok(answer) => match convince(first, answer, &mut receipt).await {
-            Came::Convincing(answer, ground) => {
-                receipt.convinced(ground);
-                let idle = setup.limits.idle_timeout;
-                let reply = legs::reply(answer, job, receipt, idle).await;
-                return Asked::Answered(reply);
-            }
-            Came::Doubtful(doubt, reported) => receipt.doubted(&doubt, reported),
-            Came::Broken { fault, end, so_far } => receipt.gave_way(fault, end, so_far),
-        },
+        }) => {
+            receipt.gave_way(fault, end, so_far);
+            None
+        }
+        Ok(answer) => accepted(first, answer, &mut receipt).await,
+    };
+    let Some(answer) = answer else {
+        return Asked::InVain(Box::new(receipt));
+    };
+    let idle = setup.limits.idle_timeout;
+    Asked::Answered(legs::reply(answer, job, receipt, idle).await)
+}
+
+/// The cheap target's answer, if it is the call's.
+async fn accepted(first: &First, answer: Answer, receipt: &mut Receipt) -> Option<Answer> {
+    if let Some(ground) = first.foreseen.vouched {
+        receipt.vouched(ground);
+        return Some(answer);
     }
-    Asked::InVain(Box::new(receipt))
+    match Box::pin(convince(first, answer, receipt)).await {
+        Came::Convincing(answer, ground) => {
+            receipt.convinced(ground);
+            return Some(answer);
+        }
+        Came::Doubtful(doubt, reported) => receipt.doubted(&doubt, reported),
+        Came::Broken { fault, end, so_far } => receipt.gave_way(fault, end, so_far),
+    }
+    None
 }
 
 /// Judges the cheap target's answer.

@@ -11,9 +11,11 @@ use std::time::Duration;
 use policy::cascade::contract::Contract;
 use policy::cascade::record::{Asks, Fared, Record};
 use policy::cascade::verdict::Rules;
+use policy::cascade::way::{Chances, Known, Way};
 use policy::dispatch::{patience, retry};
 use policy::money::PicoUsd;
-use policy::route::economics::forecast;
+use policy::route::adequacy::Ground;
+use policy::route::economics::{Forecast, forecast};
 use policy::route::memory::{Head, Turned};
 use policy::route::sessions::Kind;
 use serde::Serialize;
@@ -22,6 +24,7 @@ use wire::json::Tape;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::life::Service;
+use crate::route::cheaper::Appraisal;
 use crate::route::{Plan, Route, plan, with_first};
 use crate::setup::cascade::{Cascade, HasLogprobs};
 use crate::setup::{LeverMode, Rule};
@@ -40,9 +43,10 @@ impl Records {
         change(records.entry(name.to_owned()).or_default())
     }
 
-    /// An answer was judged.
-    pub fn came(&self, name: &str, fared: Fared) {
-        self.with(name, |record| record.came(fared));
+    /// An answer was judged that was expected to be adequate with this probability, if anything was
+    /// known of it.
+    pub fn came(&self, name: &str, fared: Fared, expected: Option<f64>) {
+        self.with(name, |record| record.came(fared, expected));
     }
 
     /// Also after a panic elsewhere: a share may be off then, money is not.
@@ -57,7 +61,7 @@ pub struct Cascading {
     /// What is written down about it.
     pub notes: CascadeNotes,
     /// What is to be done; none if nothing.
-    pub first: Option<First>,
+    pub first: Option<Box<First>>,
 }
 
 /// A cheap target that is asked first.
@@ -81,6 +85,17 @@ pub struct First {
     pub comes: Comes,
     /// What names the conversation at the cheap target, apart from its home at its own.
     pub conversation: u64,
+    /// What was known beforehand.
+    pub foreseen: Foreseen,
+}
+
+/// What is known of an answer before it is there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Foreseen {
+    /// The probability that it is adequate; none if the route's cascade learns nothing.
+    pub adequate: Option<f64>,
+    /// Why it need not be judged; none if it must.
+    pub vouched: Option<Ground>,
 }
 
 /// How an answer comes.
@@ -107,6 +122,8 @@ pub struct CascadeNotes {
     #[serde(skip_serializing_if = "Option::is_none")]
     accepts: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    foreseen: Option<ForeseenNotes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     unfit: Option<&'static str>,
     /// What became of it: `accepted`, `escalated` or `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +134,26 @@ pub struct CascadeNotes {
     verifier: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     probability: Option<String>,
+}
+
+/// What was known beforehand, and which way that leads.
+#[derive(Clone, Debug, Serialize)]
+struct ForeseenNotes {
+    way: &'static str,
+    /// The probability that the cheap answer would do, and that of the own target.
+    adequate: String,
+    own: String,
+    /// The probability that it would convince.
+    convinces: String,
+    /// Why it need not be judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ground: Option<&'static str>,
+    /// What the way is expected to cost for the rest of the conversation, and the own target alone.
+    way_usd: String,
+    own_usd: String,
+    /// Whether the answer is judged although it need not be, or asked for although it may be wasted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    looks_again: bool,
 }
 
 impl CascadeNotes {
@@ -183,7 +220,7 @@ pub fn cascading(
     service: &Service<'_>,
     rule: &Rule,
     request: &Request<'_>,
-    talk: Talk,
+    (talk, appraisal): (Talk, Option<&Appraisal<'_>>),
     (own, client): (&Route, Option<&Plan>),
 ) -> Option<Cascading> {
     let cascade = rule.cascade.as_ref()?;
@@ -204,15 +241,26 @@ pub fn cascading(
     let fit = match (&cheap, contract.barred) {
         (_, Some(barred)) => Err(barred.name()),
         (None, None) => Err("other_dialect"),
-        (Some(cheap), None) => costs(service, request, talk, (cheap, goes), &mut notes)
-            .and_then(|costs| worth(service, (cascade.mode, &name), costs, &mut notes)),
+        (Some(cheap), None) => {
+            let pair = (cheap, goes);
+            let costs = costs(service, request, talk, pair, &mut notes);
+            let record = (cascade.mode, name.as_str());
+            costs.and_then(|costs| match (appraisal, cascade.quality) {
+                (Some(appraisal), Some(quality)) => {
+                    let known = (appraisal, quality, pair);
+                    foresee(service, record, costs, known, &mut notes)
+                }
+                _ => worth(service, record, costs, &mut notes),
+            })
+        }
     };
     notes.unfit = fit.err();
+    let foreseen = fit.unwrap_or_default();
     let acts = fit.is_ok() && cascade.mode == LeverMode::On;
     let first = cheap.filter(|_| acts).and_then(|plan| {
         let healths = &service.gateway.healths;
         let route = with_first(service.setup, healths, plan.clone(), own.clone());
-        route.first()?.is_same(&plan).then(|| First {
+        let first = First {
             own: client.unwrap_or(goes).clone(),
             name,
             plan,
@@ -226,9 +274,24 @@ pub fn cascading(
                 Comes::Whole
             },
             conversation: apart(talk.conversation),
-        })
+            foreseen,
+        };
+        let is_first = first.route.first()?.is_same(&first.plan);
+        is_first.then(|| Box::new(first))
     });
     Some(Cascading { notes, first })
+}
+
+/// What a call costs.
+#[derive(Clone, Copy, Debug)]
+struct Costs {
+    /// At the cheap target, this call and the rest of the conversation.
+    cheap: Forecast,
+    /// At its own.
+    own: Forecast,
+    /// At its own, if that is only asked when the cheap one did not convince: this call as warm as it
+    /// would be, and those that follow cold, as what nobody asks becomes.
+    escalated: PicoUsd,
 }
 
 /// What a call costs at the cheap target and at its own, or why the cheap one is not asked. What is
@@ -239,7 +302,7 @@ fn costs(
     talk: Talk,
     (cheap, own): (&Plan, &Plan),
     notes: &mut CascadeNotes,
-) -> Result<(PicoUsd, PicoUsd), &'static str> {
+) -> Result<Costs, &'static str> {
     let Service {
         gateway,
         setup,
@@ -257,14 +320,13 @@ fn costs(
     // The cheap target has a prefix warm only if it was asked before; that the other one has it, too,
     // is the cautious guess.
     let was_asked = gateway.healths.home(apart(conversation)) == Some(place);
-    let cost = |plan: &Plan, is_warm: bool| -> Option<PicoUsd> {
+    let cost = |plan: &Plan, is_warm: bool| -> Option<Forecast> {
         let model = setup.prices.find(&plan.upstream.prices, &plan.model)?;
-        let load = turned.load(is_warm);
-        Some(forecast(model, now, load, &turned.outlook)?.now)
+        forecast(model, now, turned.load(is_warm), &turned.outlook)
     };
     let costs = (cost(cheap, was_asked), cost(own, true));
-    notes.target_usd = costs.0.map(PicoUsd::exact);
-    notes.own_usd = costs.1.map(PicoUsd::exact);
+    notes.target_usd = costs.0.map(|cost| cost.now.exact());
+    notes.own_usd = costs.1.map(|cost| cost.now.exact());
     let model = setup.prices.find(&cheap.upstream.prices, &cheap.model);
     let window = model.and_then(|model| model.context);
     let health = gateway.healths.at(place);
@@ -277,20 +339,37 @@ fn costs(
     if health.breaker.is_barred(&setup.breaker, now) {
         return Err("failing");
     }
-    match costs {
-        (Some(cheap), Some(own)) if cheap < own => Ok((cheap, own)),
-        (Some(_), Some(_)) => Err("dearer"),
-        _ => Err("unpriced"),
-    }
+    let (Some(at_cheap), Some(at_own), Some(cold)) = (costs.0, costs.1, cost(own, false)) else {
+        return Err("unpriced");
+    };
+    Ok(Costs {
+        cheap: at_cheap,
+        own: at_own,
+        escalated: at_own.now + following(cold.now, turned.outlook.calls),
+    })
+}
+
+/// What so many calls to come cost, at what one costs now.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "a forecast, not a bill"
+)]
+fn following(one: PicoUsd, calls: f64) -> PicoUsd {
+    PicoUsd((one.0 as f64 * calls).round() as i128)
 }
 
 /// Whether asking the cheap target pays, by how its answers have fared lately.
 fn worth(
     service: &Service<'_>,
     (mode, name): (LeverMode, &str),
-    (cheap, own): (PicoUsd, PicoUsd),
+    costs: Costs,
     notes: &mut CascadeNotes,
-) -> Result<(), &'static str> {
+) -> Result<Foreseen, &'static str> {
+    let (cheap, own) = (costs.cheap.now, costs.own.now);
+    if cheap >= own {
+        return Err("dearer");
+    }
     let records = &service.gateway.cascades;
     let asks = records.with(name, |record| {
         let accepts = record.accepts();
@@ -303,8 +382,68 @@ fn worth(
         }
     });
     match asks {
-        Asks::Pays | Asks::Retrial => Ok(()),
+        Asks::Pays | Asks::Retrial => Ok(Foreseen::default()),
         Asks::Never => Err("does_not_pay"),
+    }
+}
+
+/// The way that a call goes by what is known of the cheap target on such calls.
+fn foresee(
+    service: &Service<'_>,
+    (mode, name): (LeverMode, &str),
+    costs: Costs,
+    (appraisal, quality, pair): (&Appraisal<'_>, f64, (&Plan, &Plan)),
+    notes: &mut CascadeNotes,
+) -> Result<Foreseen, &'static str> {
+    let records = &service.gateway.cascades;
+    let accepts = records.with(name, |record| record.accepts());
+    notes.accepts = Some(format!("{accepts:.3}"));
+    let opinion = appraisal.opinion_at(quality, pair, Some(accepts));
+    // Who was only drawn to be tried is judged like everybody.
+    let ground = opinion.verdict.ok();
+    let ground = ground.filter(|ground| *ground != Ground::Explored);
+    let chances = Chances {
+        adequate: opinion.adequate,
+        own: opinion.own,
+        quality,
+        known: if ground.is_some() {
+            Known::Kept
+        } else {
+            Known::Open
+        },
+        cheap: costs.cheap.total(),
+        dear: costs.own.total(),
+        escalated: costs.escalated,
+        check: PicoUsd::ZERO,
+    };
+    let (taken, looks_again) = records.with(name, |record| {
+        let taken = record.way(&chances);
+        let looks_again = mode == LeverMode::On && record.goes(taken.way);
+        (taken, looks_again)
+    });
+    // A call that is dearer there is not tried for the sake of knowing.
+    let looks_again =
+        looks_again && (taken.way != Way::Straight || costs.cheap.now < costs.own.now);
+    notes.foreseen = Some(ForeseenNotes {
+        way: taken.way.name(),
+        adequate: format!("{:.3}", opinion.adequate),
+        own: format!("{:.3}", opinion.own),
+        convinces: format!("{:.3}", taken.convinces),
+        ground: ground.map(Ground::name),
+        way_usd: taken.plan.cost.exact(),
+        own_usd: chances.dear.exact(),
+        looks_again,
+    });
+    match taken.way {
+        Way::Straight if !looks_again => Err("does_not_pay"),
+        Way::Unchecked if !looks_again => Ok(Foreseen {
+            adequate: Some(opinion.adequate),
+            vouched: ground,
+        }),
+        Way::Straight | Way::Checked | Way::Unchecked => Ok(Foreseen {
+            adequate: Some(opinion.adequate),
+            vouched: None,
+        }),
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Opinion {
     pub verdict: Result<Ground, Doubt>,
     /// How probable it is that its answer would do.
     pub adequate: f64,
+    /// The same of the call's own target.
+    pub own: f64,
 }
 
 impl<'a> Appraisal<'a> {
@@ -66,8 +68,19 @@ impl<'a> Appraisal<'a> {
         }
     }
 
-    /// Whether a target may answer in place of the call's own.
+    /// Whether a target may answer in place of the call's own, as its route asks for.
     pub fn opinion(&self, cheaper: &Plan, own: &Plan) -> Opinion {
+        self.opinion_at(self.rule.quality, (cheaper, own), None)
+    }
+
+    /// The same for this share of the own target's quality; `expects` is what is expected of the
+    /// cheaper one where no router of one's own knows it.
+    pub fn opinion_at(
+        &self,
+        quality: f64,
+        (cheaper, own): (&Plan, &Plan),
+        expects: Option<f64>,
+    ) -> Opinion {
         let (cheaper_name, own_name) = (cheaper.name(), own.name());
         let pair = self.service.setup.router.as_deref().and_then(|router| {
             let place = |plan: &Plan, name: &str| router.place(&[name, &plan.model]);
@@ -78,24 +91,26 @@ impl<'a> Appraisal<'a> {
             ))
         });
         let word = pair.map_or(Word::Nothing, |(router, own, cheaper)| {
-            self.word(router, own, cheaper)
+            self.word(quality, router, own, cheaper)
         });
         let expected = pair.and_then(|(_, _, cheaper)| self.estimates.as_ref()?.get(cheaper));
-        let prior = expected.map_or_else(|| self.prior(), |it| it.adequate);
+        let prior = expected.map(|it| it.adequate).or(expects);
+        let prior = prior.unwrap_or_else(|| self.prior());
         let learned = &self.service.gateway.learned;
         let believed = |name: &str, prior| learned.belief(&self.kinds, name, prior);
         // The client's own target is held to be right until outcomes say otherwise.
         let beliefs = (believed(&cheaper_name, prior), believed(&own_name, 1.0));
-        let evidence = Evidence::of(beliefs.0, beliefs.1, self.rule.quality);
+        let evidence = Evidence::of(beliefs.0, beliefs.1, quality);
         Opinion {
-            verdict: judge(evidence, word, self.explores(beliefs)),
+            verdict: judge(evidence, word, self.explores(beliefs, quality)),
             adequate: beliefs.0.mean,
+            own: beliefs.1.mean,
         }
     }
 
-    fn word(&self, router: &Predictor, own: usize, cheaper: usize) -> Word {
+    fn word(&self, quality: f64, router: &Predictor, own: usize, cheaper: usize) -> Word {
         let pair = (own, cheaper);
-        let Some(floor) = router.floor(&self.rule.name, pair, self.rule.quality) else {
+        let Some(floor) = router.floor(&self.rule.name, pair, quality) else {
             return Word::Nothing;
         };
         let Some(estimates) = &self.estimates else {
@@ -121,19 +136,13 @@ impl<'a> Appraisal<'a> {
 
     /// Drawn from what names the conversation, so that all of its calls are tried or none: one that
     /// went to and fro would pay for two caches.
-    fn explores(&self, beliefs: (Belief, Belief)) -> bool {
+    fn explores(&self, beliefs: (Belief, Belief), quality: f64) -> bool {
         let seed = self.conversation;
         let draw = |number: u64| uniform(xxh3_64_with_seed(&number.to_le_bytes(), seed));
         let radius = (-2.0 * draw(1).max(f64::MIN_POSITIVE).ln()).sqrt();
         let (sin, cos) = (TAU * draw(2)).sin_cos();
         let normals = [radius * sin, radius * cos];
-        explores(
-            beliefs,
-            self.rule.quality,
-            self.rule.explore,
-            draw(0),
-            normals,
-        )
+        explores(beliefs, quality, self.rule.explore, draw(0), normals)
     }
 }
 

@@ -101,7 +101,7 @@ impl Placed {
 
     /// The cheap target that is asked first, if one is.
     pub fn first(&self) -> Option<&First> {
-        self.cascade.as_ref()?.first.as_ref()
+        self.cascade.as_ref()?.first.as_deref()
     }
 
     /// What the call's account needs to know of it.
@@ -203,16 +203,19 @@ pub fn place(
         conversation,
         turned: None,
     };
+    let text = asked.as_deref().unwrap_or_default();
     let has_others = !rule.as_good.is_empty() || !rule.cheaper.is_empty();
-    if rule.mode != LeverMode::Off && has_others {
-        let text = asked.as_deref().unwrap_or_default();
-        let learns = !rule.cheaper.is_empty();
-        let appraisal =
-            learns.then(|| Appraisal::of(service, rule, request, (text, head, conversation)));
+    let weighs = rule.mode != LeverMode::Off && has_others;
+    let of = (text, head, conversation);
+    let appraisal = rule
+        .learns()
+        .then(|| Appraisal::of(service, rule, request, of));
+    notes.counts_for(appraisal.as_ref().map_or(&[], |it| &it.kinds));
+    if weighs {
         let scales = Scales {
             service,
             rule,
-            appraisal,
+            appraisal: appraisal.as_ref(),
             turned: gateway
                 .routing()
                 .comes(conversation, kind, bytes, head, call.at),
@@ -222,9 +225,6 @@ pub fn place(
         let plans = scales.plans(&placed, request.dialect);
         let (choice, options) = scales.weigh(&plans);
         notes.weighed(&options, choice, &scales.turned.outlook);
-        if let Some(appraisal) = &scales.appraisal {
-            notes.counts_for(&appraisal.kinds);
-        }
         let moves = rule.mode == LeverMode::On && choice.place > 0;
         if let Some(chosen) = plans.get(choice.place).filter(|_| moves) {
             placed = with_first(setup, &gateway.healths, chosen.clone(), placed);
@@ -232,8 +232,8 @@ pub fn place(
     }
     let goes = placed.first();
     let instead_of = was.filter(|was| goes.is_some_and(|goes| !goes.is_same(was)));
-    let own = (&placed, instead_of.as_ref());
-    let cascade = cascading(service, rule, request, talk, own);
+    let (known, own) = ((talk, appraisal.as_ref()), (&placed, instead_of.as_ref()));
+    let cascade = cascading(service, rule, request, known, own);
     Ok(Placed {
         route: placed,
         kind,
@@ -268,7 +268,7 @@ struct Scales<'a> {
     service: &'a Service<'a>,
     rule: &'a Rule,
     /// Where the route names cheaper targets.
-    appraisal: Option<Appraisal<'a>>,
+    appraisal: Option<&'a Appraisal<'a>>,
     turned: Turned,
     /// The health's place of the target that answered the conversation last.
     home: Option<usize>,
@@ -314,7 +314,7 @@ impl Scales<'_> {
 
     /// What is thought of a target that is neither the call's own nor held to be as good.
     fn opinion(&self, plan: &Plan, own: &Plan) -> Option<Opinion> {
-        let appraisal = self.appraisal.as_ref()?;
+        let appraisal = self.appraisal?;
         let is_as_good = self.rule.as_good.iter().any(|target| plan.is_at(target));
         let is_cheaper = self.rule.cheaper.iter().any(|target| plan.is_at(target));
         (is_cheaper && !is_as_good && !plan.is_same(own)).then(|| appraisal.opinion(plan, own))

@@ -9,9 +9,11 @@ use policy::cascade::verdict::{Doubt, Ground};
 use policy::dispatch::fault::{Blame, Fault};
 use policy::dispatch::retry::Visible;
 use policy::ports::{End, Lever};
+use policy::route::adequacy::Ground as Vouched;
 
 use crate::dispatch::turn::Turn;
 use crate::route::Plan;
+use crate::route::cascade::{First, Foreseen};
 use crate::settle::receipt::{Receipt, Reported};
 
 /// Where a call's cascade stands.
@@ -20,6 +22,7 @@ pub(super) struct Cascaded {
     own: Plan,
     /// What the cascade's record goes by.
     name: String,
+    foreseen: Foreseen,
     stage: Stage,
 }
 
@@ -47,14 +50,19 @@ impl Cascaded {
 }
 
 impl Receipt {
-    /// The leg that begins is the cheap one of a cascade of that name; the client's own target is
-    /// `own`.
-    pub fn cascades(&mut self, name: &str, own: Plan) {
+    /// The leg that begins is the cheap one of a cascade.
+    pub fn cascades(&mut self, first: &First) {
         self.cascade = Some(Cascaded {
-            own,
-            name: name.to_owned(),
+            own: first.own.clone(),
+            name: first.name.clone(),
+            foreseen: first.foreseen,
             stage: Stage::First,
         });
+    }
+
+    /// The cheap leg's answer is the call's, unjudged.
+    pub fn vouched(&mut self, ground: Vouched) {
+        self.became("unchecked", ground.name());
     }
 
     /// The cheap leg's answer convinces: it is the call's.
@@ -123,7 +131,9 @@ impl Receipt {
 
     fn fared(&self, fared: Fared) {
         if let Some(cascade) = &self.cascade {
-            self.gateway.cascades.came(&cascade.name, fared);
+            self.gateway
+                .cascades
+                .came(&cascade.name, fared, cascade.foreseen.adequate);
         }
     }
 

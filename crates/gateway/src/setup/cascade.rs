@@ -26,6 +26,9 @@ pub struct Cascade {
     pub target: Target,
     /// The lever.
     pub mode: LeverMode,
+    /// The share of the own target's quality that must be kept, where what is known of the cheap one
+    /// takes part in the choice; none if every fit call goes there, as long as that pays.
+    pub quality: Option<f64>,
     /// The least mean probability of an answer's tokens, where its client asks for them.
     pub accept_from: Option<f64>,
     /// What its answers must pass.
@@ -162,6 +165,7 @@ mod tests {
                 model: "m".into(),
             },
             mode: LeverMode::On,
+            quality: None,
             accept_from: Some(0.9),
             verifiers: Vec::new(),
             hold_back: HoldBack::default(),

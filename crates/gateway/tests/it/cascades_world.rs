@@ -234,6 +234,7 @@ pub(crate) fn cascade(row: usize) -> Cascade {
             model: cheap(row).to_owned(),
         },
         mode: LeverMode::On,
+        quality: None,
         accept_from: None,
         verifiers: Vec::new(),
         hold_back: HoldBack::default(),

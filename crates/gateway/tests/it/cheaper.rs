@@ -68,6 +68,11 @@ fn rule() -> Rule {
 
 /// A router that expects the same of every call, and promises this.
 fn router(threshold: f64) -> Predictor {
+    expecting(0.88, threshold)
+}
+
+/// One that expects this of the cheaper target.
+pub(crate) fn expecting(cheaper: f32, threshold: f64) -> Predictor {
     let target = |name: &str, quality: f32, cost_usd: f64| predictor::Target {
         name: name.to_owned(),
         cost_usd,
@@ -86,7 +91,7 @@ fn router(threshold: f64) -> Predictor {
         ],
     };
     Predictor {
-        targets: vec![target(OWN, 0.9, 0.01), target(CHEAPER, 0.88, 0.002)],
+        targets: vec![target(OWN, 0.9, 0.01), target(CHEAPER, cheaper, 0.002)],
         novelty_max: 1.0,
         floors: vec![Floor {
             segment: String::new(),
@@ -146,7 +151,7 @@ async fn judge(stage: &Stage, word: &Value) -> (u16, Value) {
 }
 
 /// As many outcomes of each target as are given.
-fn teach(stage: &Stage, kinds: &Value, outcomes: &[(&str, usize, f64)]) {
+pub(crate) fn teach(stage: &Stage, kinds: &Value, outcomes: &[(&str, usize, f64)]) {
     let kinds = kinds.as_array().unwrap().iter();
     let kinds = kinds.map(|kind| u64::from_str_radix(kind.as_str().unwrap(), 16).unwrap());
     let kinds: Vec<u64> = kinds.collect();

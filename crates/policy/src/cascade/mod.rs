@@ -9,4 +9,5 @@ pub mod record;
 pub mod schema;
 pub mod signals;
 pub mod verdict;
+pub mod way;
 pub mod wording;

@@ -6,9 +6,11 @@
 //!
 //! **Invariant**: where the expected cost of both legs is not below that of the dear one alone, the
 //! cheap one is asked only now and then, to see whether that has changed (property
-//! `asking_pays_or_is_rare`).
+//! `asking_pays_or_is_rare`); answers that are taken unjudged are judged now and then (test
+//! `what_is_not_judged_is_judged_now_and_then`).
 
 use crate::cascade::choice::{Aim, Candidate, Judge, Plan, choose};
+use crate::cascade::way::{Chances, Taken, Verdicts, Way, decide};
 use crate::money::PicoUsd;
 
 /// Three of four: what is thought of a cheap target that nobody has asked yet. Whoever sets up a
@@ -26,8 +28,10 @@ pub const RETRIAL: u32 = 20;
 pub struct Record {
     accepted: f64,
     rejected: f64,
-    /// Calls since it was asked last.
+    /// Calls since it was asked, or judged, last.
     passed_over: u32,
+    /// How far judgements can be trusted, of calls of which it was known what to expect.
+    verdicts: Verdicts,
 }
 
 impl Default for Record {
@@ -36,6 +40,7 @@ impl Default for Record {
             accepted: PRIOR.0,
             rejected: PRIOR.1,
             passed_over: 0,
+            verdicts: Verdicts::default(),
         }
     }
 }
@@ -110,16 +115,39 @@ impl Record {
             self.passed_over = 0;
             return Asks::Pays;
         }
-        self.passed_over += 1;
-        if self.passed_over < RETRIAL {
-            return Asks::Never;
+        if self.looks_again() {
+            Asks::Retrial
+        } else {
+            Asks::Never
         }
-        self.passed_over = 0;
-        Asks::Retrial
     }
 
-    /// An answer was judged.
-    pub fn came(&mut self, fared: Fared) {
+    /// The way that a call goes of which it is known what to expect; does not remember it.
+    pub fn way(&self, chances: &Chances) -> Taken {
+        decide(chances, self.verdicts.judge(chances.check))
+    }
+
+    /// Remembers that a call goes this way. True if its answer is to be judged nevertheless: every so
+    /// many calls that nobody judges.
+    pub fn goes(&mut self, way: Way) -> bool {
+        if way == Way::Checked {
+            self.passed_over = 0;
+            return false;
+        }
+        self.looks_again()
+    }
+
+    fn looks_again(&mut self) -> bool {
+        self.passed_over = (self.passed_over + 1) % RETRIAL;
+        self.passed_over == 0
+    }
+
+    /// An answer was judged; `expected` is the probability with which it was to be adequate, if
+    /// anything was known of it.
+    pub fn came(&mut self, fared: Fared, expected: Option<f64>) {
+        if let Some(expected) = expected {
+            self.verdicts.came(expected, fared);
+        }
         let kept = 1.0 - 1.0 / MEMORY;
         self.accepted *= kept;
         self.rejected *= kept;
@@ -142,7 +170,7 @@ mod tests {
         let (cheap, dear) = (PicoUsd(30), PicoUsd(100));
         let mut asked = 0;
         while record.asks(cheap, dear) == Asks::Pays {
-            record.came(Fared::Rejected);
+            record.came(Fared::Rejected, None);
             asked += 1;
         }
         // From three of four to below three of ten.
@@ -153,13 +181,23 @@ mod tests {
         assert_eq!(record.asks(cheap, dear), Asks::Retrial);
         assert_eq!(record.asks(PicoUsd(1), dear), Asks::Pays, "cheap enough");
         for _ in 0..5 {
-            record.came(Fared::Accepted);
+            record.came(Fared::Accepted, None);
         }
         assert_eq!(record.asks(cheap, dear), Asks::Pays);
         for _ in 0..10_000 {
-            record.came(Fared::Accepted);
+            record.came(Fared::Accepted, None);
         }
         assert!(record.accepts() > 0.999);
+    }
+
+    #[test]
+    fn what_is_not_judged_is_judged_now_and_then() {
+        let mut record = Record::default();
+        for way in [Way::Unchecked, Way::Straight] {
+            let judged = (0..200).filter(|_| record.goes(way)).count();
+            assert_eq!(judged, 10, "{way:?}");
+        }
+        assert!(!record.goes(Way::Checked));
     }
 
     proptest! {
@@ -168,7 +206,7 @@ mod tests {
             let mut record = Record::default();
             for step in 0..400_u32 {
                 let is_good = step.wrapping_mul(7_919) % 400 < good;
-                record.came(if is_good { Fared::Accepted } else { Fared::Rejected });
+                record.came(if is_good { Fared::Accepted } else { Fared::Rejected }, None);
             }
             let both = f64::from(cheap) + (1.0 - record.accepts()) * f64::from(dear);
             let amounts = (PicoUsd(cheap.into()), PicoUsd(dear.into()));

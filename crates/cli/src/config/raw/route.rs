@@ -162,6 +162,13 @@ pub(crate) struct RawCascade {
     /// cost there. Default: `observe`.
     #[serde(default)]
     pub(crate) lever: Option<RawLeverMode>,
+    /// The share of the mean score of a call's own target that must be kept, from 0.5 to 1. With it,
+    /// what is known of the cheap target on such calls (the router, outcomes) takes part in the
+    /// choice: a call whose cheap answer would probably be thrown away goes straight to its own
+    /// target, and one for which the quality is shown to be kept is not judged. Default: none; every
+    /// call is judged, as long as that pays.
+    #[serde(default)]
+    pub(crate) quality: Option<f64>,
     /// The least mean probability of an answer's tokens, 0 to 1 (the exponential of the mean of their
     /// log-probabilities). It counts for calls that ask for `logprobs`. Default: none.
     #[serde(default)]
