@@ -4,6 +4,7 @@
 //! elsewhere (test `recorded_answers_are_read`).
 
 mod shown;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -93,7 +94,8 @@ struct Online {
 }
 
 /// Cascades on the weak answer's signals, and on agreement between cheap targets, beside the best
-/// single call with the same quality.
+/// single call with the same quality; and what is gained by choosing the way of each call by what is
+/// known beforehand.
 #[derive(Debug, clap::Args)]
 struct Eval {
     /// The folder with `cascade_signals.jsonl.gz`, `suites.json` and `<source>.<split>.jsonl.gz`.
@@ -160,7 +162,8 @@ fn evaluate(arguments: &Eval) -> anyhow::Result<()> {
     let folder = data::folder(&arguments.data)?;
     let by_signals = by_signals(&folder, arguments)?;
     let by_agreement = by_agreement(&folder, arguments)?;
-    if by_signals.is_none() && by_agreement.is_empty() {
+    let by_way = ways::by_way(&folder, arguments)?;
+    if by_signals.is_none() && by_agreement.is_empty() && by_way.is_empty() {
         bail!(
             "nothing to measure in {} for split `{}`; give the folder of the outcomes",
             folder.display(),
@@ -173,12 +176,14 @@ fn evaluate(arguments: &Eval) -> anyhow::Result<()> {
             "split": arguments.split,
             "signals": by_signals.as_ref().map(shown::signals_json),
             "agreement": by_agreement.iter().map(shown::agreement_json).collect::<Vec<_>>(),
+            "ways": ways::json(&by_way),
         }))?;
     } else {
         let mut text = by_signals.as_ref().map(shown::signals).unwrap_or_default();
         for set in &by_agreement {
             text += &shown::agreement(set);
         }
+        text += &ways::text(&by_way);
         print::out(&text)?;
     }
     Ok(())

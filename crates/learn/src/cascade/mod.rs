@@ -9,3 +9,4 @@ mod forecast;
 pub mod isotonic;
 pub mod ridge;
 pub mod signals;
+pub mod ways;

@@ -12,7 +12,7 @@ use super::{ByAgreement, BySignals, SIGNAL_TARGETS, VERIFICATIONS};
 use crate::print::table::{Set, table};
 
 /// Whether a cascade pays, by the interval of what it saves.
-fn verdict([low, high]: Interval) -> &'static str {
+pub(super) fn verdict([low, high]: Interval) -> &'static str {
     if low > 0.0 {
         "pays"
     } else if high < 0.0 {
@@ -22,14 +22,14 @@ fn verdict([low, high]: Interval) -> &'static str {
     }
 }
 
-fn share(share: f64) -> String {
+pub(super) fn share(share: f64) -> String {
     if share.is_nan() {
         return "–".to_owned();
     }
     format!("{share:.3}")
 }
 
-fn between([low, high]: Interval) -> String {
+pub(super) fn between([low, high]: Interval) -> String {
     format!("{}…{}", share(low), share(high))
 }
 
