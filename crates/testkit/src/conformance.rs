@@ -79,6 +79,7 @@ macro_rules! store_conformance {
                 keys::keys_are_kept
                 keys::stops_last_until_they_are_lifted
                 outcomes::a_call_is_judged_once
+                outcomes::notes_are_found
                 outcomes::the_latest_outcomes_come_in_order
                 reading::calls_come_back_as_they_were
                 reading::holds_under_way_are_known

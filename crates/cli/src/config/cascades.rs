@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use gateway::setup::cascade::{Cascade, How, Pattern, Verifier};
 use policy::cascade::verdict::HoldBack;
+use policy::cascade::word::{TRUST, TRUST_MAX};
 
 use super::fault::ConfigError;
 use super::raw::route::{RawCascade, RawVerifier};
@@ -40,6 +41,7 @@ pub(super) fn cascade(entry: Entry<'_>) -> Result<Option<Arc<Cascade>>, ConfigEr
         target,
         mode: entry.lever("cascade.lever", raw.lever)?,
         quality: quality.transpose()?,
+        trust: entry.share("cascade.trust", raw.trust.unwrap_or(TRUST), 0.0..=TRUST_MAX)?,
         accept_from: accept_from.transpose()?,
         verifiers: verifiers.collect::<Result<_, _>>()?,
         hold_back: hold_back(entry, raw)?,
@@ -155,6 +157,10 @@ mod tests {
             (
                 &format!("{here}quality = 0.3"),
                 "`routes.a.cascade.quality` is 0.3; allowed: 0.5 to 1",
+            ),
+            (
+                &format!("{here}trust = 0.9"),
+                "`routes.a.cascade.trust` is 0.9; allowed: 0 to 0.5",
             ),
             (
                 &format!("{here}hold_back_ms = 0"),

@@ -101,10 +101,12 @@ async fn accepted(first: &First, answer: Answer, receipt: &mut Receipt) -> Optio
     }
     match Box::pin(convince(first, answer, receipt)).await {
         Came::Convincing(answer, ground) => {
-            receipt.convinced(ground);
+            receipt.convinced(ground, first.word(Ok(&ground)));
             return Some(answer);
         }
-        Came::Doubtful(doubt, reported) => receipt.doubted(&doubt, reported),
+        Came::Doubtful(doubt, reported) => {
+            receipt.doubted(&doubt, first.word(Err(&doubt)), reported);
+        }
         Came::Broken { fault, end, so_far } => receipt.gave_way(fault, end, so_far),
     }
     None

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use policy::cascade::contract::Contract;
 use policy::cascade::record::{Asks, Fared, Record};
-use policy::cascade::verdict::Rules;
+use policy::cascade::verdict::{Doubt, Ground, Rules};
 use policy::cascade::way::{Chances, Known, Way};
+use policy::cascade::word::{Word, word};
 use policy::dispatch::{patience, retry};
 use policy::money::PicoUsd;
-use policy::route::adequacy::Ground;
+use policy::route::adequacy::Ground as Vouched;
 use policy::route::economics::{Forecast, forecast};
 use policy::route::memory::{Head, Turned};
 use policy::route::sessions::Kind;
@@ -25,6 +26,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::life::Service;
 use crate::route::cheaper::Appraisal;
+use crate::route::notes::VerdictNotes;
 use crate::route::{Plan, Route, plan, with_first};
 use crate::setup::cascade::{Cascade, HasLogprobs};
 use crate::setup::{LeverMode, Rule};
@@ -95,7 +97,7 @@ pub struct Foreseen {
     /// The probability that it is adequate; none if the route's cascade learns nothing.
     pub adequate: Option<f64>,
     /// Why it need not be judged; none if it must.
-    pub vouched: Option<Ground>,
+    pub vouched: Option<Vouched>,
 }
 
 /// How an answer comes.
@@ -134,6 +136,9 @@ pub struct CascadeNotes {
     verifier: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     probability: Option<String>,
+    /// What that says of the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<VerdictNotes>,
 }
 
 /// What was known beforehand, and which way that leads.
@@ -168,6 +173,16 @@ impl CascadeNotes {
         self.verifier = Some(verifier.to_owned());
     }
 
+    /// With what the verdict says of the target.
+    pub fn says(&mut self, word: Word) {
+        self.verdict = Some(word.into());
+    }
+
+    /// The target, as `provider/model`.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
     /// With the probability that it is adequate.
     pub fn likely(&mut self, probability: f64) {
         self.probability = Some(format!("{probability:.3}"));
@@ -195,6 +210,11 @@ impl First {
             },
             ..policy
         }
+    }
+
+    /// What a verdict on its answer says of the target.
+    pub fn word(&self, verdict: Result<&Ground, &Doubt>) -> Option<Word> {
+        word(verdict, &self.contract, &self.rules, self.cascade.trust)
     }
 
     /// How long a stream may be held back.
@@ -401,7 +421,7 @@ fn foresee(
     let opinion = appraisal.opinion_at(quality, pair, Some(accepts));
     // Who was only drawn to be tried is judged like everybody.
     let ground = opinion.verdict.ok();
-    let ground = ground.filter(|ground| *ground != Ground::Explored);
+    let ground = ground.filter(|ground| *ground != Vouched::Explored);
     let chances = Chances {
         adequate: opinion.adequate,
         own: opinion.own,
@@ -429,7 +449,7 @@ fn foresee(
         adequate: format!("{:.3}", opinion.adequate),
         own: format!("{:.3}", opinion.own),
         convinces: format!("{:.3}", taken.convinces),
-        ground: ground.map(Ground::name),
+        ground: ground.map(Vouched::name),
         way_usd: taken.plan.cost.exact(),
         own_usd: chances.dear.exact(),
         looks_again,

@@ -73,8 +73,8 @@ impl<'a> Appraisal<'a> {
         self.opinion_at(self.rule.quality, (cheaper, own), None)
     }
 
-    /// The same for this share of the own target's quality; `expects` is what is expected of the
-    /// cheaper one where no router of one's own knows it.
+    /// The same for this share of the own target's quality. `expects` is what is expected of the
+    /// cheaper one where no router of one's own knows it; it is no ground for a verdict.
     pub fn opinion_at(
         &self,
         quality: f64,
@@ -94,8 +94,8 @@ impl<'a> Appraisal<'a> {
             self.word(quality, router, own, cheaper)
         });
         let expected = pair.and_then(|(_, _, cheaper)| self.estimates.as_ref()?.get(cheaper));
-        let prior = expected.map(|it| it.adequate).or(expects);
-        let prior = prior.unwrap_or_else(|| self.prior());
+        let expected = expected.map(|it| it.adequate);
+        let prior = expected.unwrap_or_else(|| self.prior());
         let learned = &self.service.gateway.learned;
         let believed = |name: &str, prior| learned.belief(&self.kinds, name, prior);
         // The client's own target is held to be right until outcomes say otherwise.
@@ -103,7 +103,10 @@ impl<'a> Appraisal<'a> {
         let evidence = Evidence::of(beliefs.0, beliefs.1, quality);
         Opinion {
             verdict: judge(evidence, word, self.explores(beliefs, quality)),
-            adequate: beliefs.0.mean,
+            adequate: expected
+                .or(expects)
+                .map_or(beliefs.0, |prior| believed(&cheaper_name, prior))
+                .mean,
             own: beliefs.1.mean,
         }
     }

@@ -4,6 +4,8 @@
 //! **Invariant**: notes name routes, targets and figures, never the client's text (test
 //! `only_a_route_that_is_on_moves_a_call` in `tests/it/routes.rs` reads them).
 
+use policy::cascade::word::Word;
+use policy::ports::outcomes::{Noted, Outcome};
 use policy::route::adequacy::Ground;
 use policy::route::economics::{Choice, Unfit};
 use policy::route::sessions::Outlook;
@@ -69,7 +71,57 @@ pub fn kinds_of(notes: &str) -> Vec<u64> {
         .collect()
 }
 
+/// What stands in the notes of a call whose cascade has said something of its cheap target.
+pub const VERDICT: &str = "\"verdict\":{";
+
+/// The verdict that the notes of a settled call contain, as a share of an outcome.
+pub fn verdict_of(noted: &Noted) -> Option<(Outcome, f64)> {
+    #[derive(Deserialize)]
+    struct Notes {
+        cascade: Cascade,
+    }
+    #[derive(Deserialize)]
+    struct Cascade {
+        target: String,
+        verdict: VerdictNotes,
+    }
+    let Notes { cascade } = serde_json::from_str(&noted.notes).ok()?;
+    let outcome = Outcome {
+        call: noted.call.clone(),
+        at: noted.at,
+        score: cascade.verdict.score,
+        target: cascade.target,
+        kinds: kinds_of(&noted.notes),
+    };
+    Some((outcome, cascade.verdict.weight))
+}
+
+/// What a verdict says of the target, as it is noted.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct VerdictNotes {
+    score: f64,
+    /// The share of a client's word that it weighs.
+    weight: f64,
+}
+
+impl From<Word> for VerdictNotes {
+    fn from(word: Word) -> Self {
+        Self {
+            score: word.score,
+            weight: word.weight,
+        }
+    }
+}
+
 impl RouteNotes {
+    /// What an outcome of the call will be counted for.
+    pub fn kinds(&self) -> Vec<u64> {
+        let kinds = self.kinds.iter();
+        kinds
+            .filter_map(|kind| u64::from_str_radix(kind, 16).ok())
+            .collect()
+    }
+
     /// Of a call that a route has taken.
     pub fn of(name: &str, mode: LeverMode) -> Self {
         Self {

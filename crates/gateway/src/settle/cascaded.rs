@@ -6,14 +6,17 @@
 
 use policy::cascade::record::Fared;
 use policy::cascade::verdict::{Doubt, Ground};
+use policy::cascade::word::Word;
 use policy::dispatch::fault::{Blame, Fault};
 use policy::dispatch::retry::Visible;
+use policy::ports::outcomes::Outcome;
 use policy::ports::{End, Lever};
 use policy::route::adequacy::Ground as Vouched;
 
 use crate::dispatch::turn::Turn;
 use crate::route::Plan;
 use crate::route::cascade::{First, Foreseen};
+use crate::route::notes::RouteNotes;
 use crate::settle::receipt::{Receipt, Reported};
 
 /// Where a call's cascade stands.
@@ -66,22 +69,24 @@ impl Receipt {
     }
 
     /// The cheap leg's answer convinces: it is the call's.
-    pub fn convinced(&mut self, ground: Ground) {
+    pub fn convinced(&mut self, ground: Ground, word: Option<Word>) {
         let why = match ground {
             Ground::Verified => "verified",
             Ground::Likely(_) => "likely",
         };
         self.became("accepted", why);
         self.fared(Fared::Accepted);
+        self.said(word);
         if let (Some(notes), Ground::Likely(probability)) = (&mut self.placed.cascade, ground) {
             notes.likely(probability);
         }
     }
 
     /// It does not: it is paid for and thrown away.
-    pub fn doubted(&mut self, doubt: &Doubt, reported: Reported) {
+    pub fn doubted(&mut self, doubt: &Doubt, word: Option<Word>, reported: Reported) {
         self.became("escalated", doubt.name());
         self.fared(Fared::Rejected);
+        self.said(word);
         if let Some(notes) = &mut self.placed.cascade {
             if let Doubt::Verifier(name) = doubt {
                 notes.failed_by(name);
@@ -135,6 +140,27 @@ impl Receipt {
                 .cascades
                 .came(&cascade.name, fared, cascade.foreseen.adequate);
         }
+    }
+
+    /// What the verdict says of the cheap target is noted, from where it is read again after a
+    /// restart, and learned, where the route learns of targets.
+    fn said(&mut self, word: Option<Word>) {
+        let kinds = self.placed.notes.as_ref().map(RouteNotes::kinds);
+        let (Some(word), Some(kinds)) = (word, kinds.filter(|kinds| !kinds.is_empty())) else {
+            return;
+        };
+        let Some(notes) = &mut self.placed.cascade else {
+            return;
+        };
+        notes.says(word);
+        let outcome = Outcome {
+            call: self.row.call.clone(),
+            at: self.gateway.clock.now(),
+            score: word.score,
+            target: notes.target().to_owned(),
+            kinds,
+        };
+        self.gateway.learned.learn_weighed(&outcome, word.weight);
     }
 
     fn became(&mut self, outcome: &'static str, why: &'static str) {

@@ -29,6 +29,8 @@ pub struct Cascade {
     /// The share of the own target's quality that must be kept, where what is known of the cheap one
     /// takes part in the choice; none if every fit call goes there, as long as that pays.
     pub quality: Option<f64>,
+    /// How much of a client's word a verdict weighs, where targets are learned of.
+    pub trust: f64,
     /// The least mean probability of an answer's tokens, where its client asks for them.
     pub accept_from: Option<f64>,
     /// What its answers must pass.
@@ -166,6 +168,7 @@ mod tests {
             },
             mode: LeverMode::On,
             quality: None,
+            trust: 0.0,
             accept_from: Some(0.9),
             verifiers: Vec::new(),
             hold_back: HoldBack::default(),

@@ -1,13 +1,14 @@
 //! Cascades of which something is known: calls that pass the cheap target by, and answers that need
 //! no judge.
 //!
-//! **Invariant**: a check is left out only where outcomes or a router vouch for the answer, and even
-//! there not always.
+//! **Invariant**: a check is left out only where outcomes, a router or many verdicts vouch for the
+//! answer, and even there not always; verdicts are learned from, and outlive a restart.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use gateway::setup::cascade::{Cascade, How, Pattern, Verifier};
 use gateway::setup::{LeverMode, Setup};
+use policy::cascade::word::TRUST_MAX;
 use policy::ports::Lever;
 use policy::route::predictor::Predictor;
 use serde_json::{Value, json};
@@ -17,20 +18,25 @@ use crate::cascades_world::{
     ANTHROPIC, PROSE, Says, answer, cheap, cost, dear, events, last, models, request, setup,
     stream_of, streamed, upstream, verified,
 };
-use crate::cheaper::{expecting, teach};
+use crate::cheaper::{Shelf, expecting, teach};
 use crate::stage::{SPOKEN, Stage};
 
 const ROW: usize = ANTHROPIC;
 
 /// A cascade whose verifier fails whatever the cheap target says.
 fn strict() -> Cascade {
-    let never = Verifier {
+    verifying("^Because$")
+}
+
+/// A cascade whose answers must match this.
+fn verifying(pattern: &str) -> Cascade {
+    let verifier = Verifier {
         name: "regex 1".into(),
-        how: How::Pattern(Pattern::new("^Because$").unwrap()),
+        how: How::Pattern(Pattern::new(pattern).unwrap()),
     };
     Cascade {
         quality: Some(0.95),
-        ..verified(ROW, vec![never])
+        ..verified(ROW, vec![verifier])
     }
 }
 
@@ -150,4 +156,71 @@ async fn an_observed_cascade_only_says_which_way() {
         assert_eq!(notes["foreseen"]["looks_again"], json!(null));
         assert_eq!(asked, [dear(ROW)]);
     }
+}
+
+/// As many verdicts as it takes until nobody is asked to judge any more, or until nobody asks.
+#[tokio::test]
+async fn verdicts_are_learned_from() {
+    for (pattern, score, way, calls) in [
+        ("tide", 1.0, "unchecked", 40..60),
+        ("^Because$", 0.0, "straight", 2..20),
+    ] {
+        let cascade = Cascade {
+            trust: TRUST_MAX,
+            ..verifying(pattern)
+        };
+        let (stage, _upstream) = staged(cascade, None).await;
+        let mut call = 0;
+        loop {
+            call += 1;
+            let (_, notes, _) = ask(&stage, call).await;
+            if notes["foreseen"]["way"] == way {
+                break;
+            }
+            assert_eq!(notes["verdict"], json!({"score": score, "weight": 0.5}));
+            assert!(call < calls.end, "{notes}");
+        }
+        assert!(calls.contains(&call), "{pattern}: {call}");
+    }
+}
+
+#[tokio::test]
+async fn verdicts_that_are_not_trusted_say_nothing() {
+    let untrusted = Cascade {
+        trust: 0.0,
+        ..strict()
+    };
+    let unlearned = Cascade {
+        quality: None,
+        ..strict()
+    };
+    for cascade in [untrusted, unlearned] {
+        let (stage, _upstream) = staged(cascade, None).await;
+        let (_, notes, _) = ask(&stage, 1).await;
+        assert_eq!(
+            (&notes["why"], &notes["verdict"]),
+            (&json!("verifier"), &json!(null))
+        );
+    }
+}
+
+#[tokio::test]
+async fn verdicts_outlive_a_restart() {
+    let (first, _upstream) = staged(strict(), None).await;
+    let mut believed = String::new();
+    for call in 1..=4 {
+        let (_, notes, _) = ask(&first, call).await;
+        believed = notes["foreseen"]["adequate"].as_str().unwrap().to_owned();
+    }
+    let (second, _upstream) = staged(strict(), None).await;
+    let shelf = Shelf {
+        books: Arc::clone(&first.books),
+        outcomes: Mutex::default(),
+    };
+    assert_eq!(second.gateway.learned.open(Arc::new(shelf)).unwrap(), 4);
+    let (_, notes, _) = ask(&second, 1).await;
+    let adequate = notes["foreseen"]["adequate"].as_str().unwrap();
+    // From three of four, as long as nobody knows, towards none; what convinced lately starts anew.
+    assert!(adequate < "0.7", "{adequate}");
+    assert!(believed.as_str() < "0.7", "{believed}");
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use gateway::setup::cascade::{Cascade, Verifier};
 use gateway::setup::{LeverMode, Rule, Setup, Target};
 use policy::cascade::verdict::HoldBack;
+use policy::cascade::word::TRUST;
 use policy::money::PicoUsd;
 use policy::ports::{CallSettled, Leg};
 use policy::prices::PriceBook;
@@ -235,6 +236,7 @@ pub(crate) fn cascade(row: usize) -> Cascade {
         },
         mode: LeverMode::On,
         quality: None,
+        trust: TRUST,
         accept_from: None,
         verifiers: Vec::new(),
         hold_back: HoldBack::default(),

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex};
 
 use gateway::setup::{LeverMode, Rule, Setup, Target};
-use policy::ports::outcomes::{Judged, Outcome, Outcomes};
+use policy::ports::outcomes::{Judged, Noted, Outcome, Outcomes};
 use policy::ports::{CallId, Fault};
 use policy::route::predictor::{self, Floor, Head, Line, OUTPUTS, Predictor};
 use serde_json::{Value, json};
@@ -20,9 +20,9 @@ const OWN: &str = "claude-sonnet-4-6";
 const CHEAPER: &str = "claude-haiku-4-5";
 
 /// Outcomes in memory, of the calls in these books.
-struct Shelf {
-    books: Arc<Books>,
-    outcomes: Mutex<Vec<Outcome>>,
+pub(crate) struct Shelf {
+    pub(crate) books: Arc<Books>,
+    pub(crate) outcomes: Mutex<Vec<Outcome>>,
 }
 
 impl Outcomes for Shelf {
@@ -52,6 +52,17 @@ impl Outcomes for Shelf {
 
     fn latest(&self, _: u32) -> Result<Vec<Outcome>, Fault> {
         Ok(self.outcomes.lock().unwrap().clone())
+    }
+
+    fn noted(&self, text: &str, _: u32) -> Result<Vec<Noted>, Fault> {
+        let settled = self.books.calls().into_iter();
+        let settled = settled.filter_map(|stored| stored.settled);
+        let noted = settled.map(|settled| Noted {
+            call: settled.call,
+            at: settled.at,
+            notes: settled.notes,
+        });
+        Ok(noted.filter(|it| it.notes.contains(text)).collect())
     }
 }
 

@@ -10,4 +10,5 @@ pub mod schema;
 pub mod signals;
 pub mod verdict;
 pub mod way;
+pub mod word;
 pub mod wording;

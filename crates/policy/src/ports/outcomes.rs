@@ -1,4 +1,5 @@
-//! How good answers were: what clients say of settled calls, kept for the router to learn from.
+//! How good answers were: what clients say of settled calls, kept for the router to learn from, and
+//! what was noted of settled calls themselves.
 //!
 //! **Invariant**: a call is judged once; what was said of it stays (store conformance,
 //! `a_call_is_judged_once`).
@@ -34,6 +35,17 @@ pub struct Outcome {
     pub kinds: Vec<u64>,
 }
 
+/// What was noted of a settled call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// Which call.
+    pub call: CallId,
+    /// When it was settled.
+    pub at: Moment,
+    /// The notes: a JSON object.
+    pub notes: String,
+}
+
 /// Where outcomes are kept.
 pub trait Outcomes: Send + Sync {
     /// The settled call with this id; `None` if there is none, or it is not settled yet.
@@ -44,4 +56,7 @@ pub trait Outcomes: Send + Sync {
 
     /// The latest outcomes, the oldest of them first.
     fn latest(&self, count: u32) -> Result<Vec<Outcome>, Fault>;
+
+    /// Those of the latest so many settled calls whose notes contain this text, the oldest first.
+    fn noted(&self, text: &str, among: u32) -> Result<Vec<Noted>, Fault>;
 }

@@ -54,14 +54,16 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts a score. True if that shows that quality was lost: what was known then is no longer.
-    fn count(&mut self, score: f64) -> bool {
+    /// Counts a score as so much of an outcome. True if that shows that quality was lost: what was
+    /// known then is no longer.
+    fn count(&mut self, score: f64, weight: f64) -> bool {
         let was = self.adequate / self.outcomes.max(1.0);
         if self.outcomes >= OUTCOMES_LEAST && was >= RELIED_ON {
             let was = was.min(1.0 - CERTAIN);
             let lost = was * DRIFTED_TO;
             let (right, wrong) = ((lost / was).ln(), ((1.0 - lost) / (1.0 - was)).ln());
-            self.loss = (self.loss + score * right + (1.0 - score) * wrong).max(0.0);
+            let speaks = score * right + (1.0 - score) * wrong;
+            self.loss = (self.loss + weight * speaks).max(0.0);
         }
         if self.loss >= DRIFT_ALARM {
             *self = Self {
@@ -70,9 +72,9 @@ impl Tally {
             };
             return true;
         }
-        let kept = 1.0 - 1.0 / MEMORY;
-        self.adequate = self.adequate * kept + score;
-        self.outcomes = self.outcomes * kept + 1.0;
+        let kept = 1.0 - weight / MEMORY;
+        self.adequate = self.adequate * kept + weight * score;
+        self.outcomes = self.outcomes * kept + weight;
         self.has_drifted &= self.outcomes < KNOWN_AGAIN;
         false
     }
@@ -167,7 +169,12 @@ impl Posterior {
     /// Learns one outcome, `score` in 0..=1, on every kind of the path. True if it shows that the
     /// target has become worse on one of them.
     pub fn observe(&mut self, path: &[u64], target: u32, score: f64) -> bool {
-        if self.mode == Mode::Frozen || !score.is_finite() {
+        self.observe_weighed(path, target, score, 1.0)
+    }
+
+    /// The same of a score that is only so much of an outcome, in 0..=1.
+    pub fn observe_weighed(&mut self, path: &[u64], target: u32, score: f64, weight: f64) -> bool {
+        if self.mode == Mode::Frozen || !score.is_finite() || !weight.is_finite() {
             return false;
         }
         let mut has_drifted = false;
@@ -177,7 +184,7 @@ impl Posterior {
                 continue;
             }
             let tally = self.tallies.entry(key).or_default();
-            has_drifted |= tally.count(score.clamp(0.0, 1.0));
+            has_drifted |= tally.count(score.clamp(0.0, 1.0), weight.clamp(0.0, 1.0));
         }
         has_drifted
     }
@@ -328,6 +335,27 @@ mod tests {
             posterior.observe(&path, 0, 1.0);
         }
         assert!(!posterior.belief(&path, 0, 0.9).has_drifted);
+    }
+
+    #[test]
+    fn four_quarters_of_a_word_are_one() {
+        let path = [ROUTE, PROMPT];
+        let (mut whole, mut quarters) = (Posterior::default(), Posterior::default());
+        for number in 0..100 {
+            let score = f64::from(u8::from(number % 10 != 0));
+            whole.observe(&path, 0, score);
+            (0..4).for_each(|_| _ = quarters.observe_weighed(&path, 0, score, 0.25));
+        }
+        let (one, four) = (whole.belief(&path, 0, 0.5), quarters.belief(&path, 0, 0.5));
+        assert!((one.mean - four.mean).abs() < 1e-3, "{one:?} {four:?}");
+        assert!((one.outcomes - four.outcomes).abs() < 0.1);
+        // A loss of quality is found by as much evidence.
+        let found = |posterior: &mut Posterior, weight: f64| {
+            (1..100_u32).find(|_| posterior.observe_weighed(&path, 0, 0.0, weight))
+        };
+        let calls = [found(&mut whole, 1.0), found(&mut quarters, 0.25)].map(Option::unwrap);
+        assert!(calls[1].abs_diff(4 * calls[0]) <= 4, "{calls:?}");
+        assert!(!quarters.observe_weighed(&path, 0, 0.0, f64::NAN));
     }
 
     #[test]

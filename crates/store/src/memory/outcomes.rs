@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: a call is judged once (store conformance, `a_call_is_judged_once`).
 
-use policy::ports::outcomes::{Judged, Outcome, Outcomes};
+use policy::ports::outcomes::{Judged, Noted, Outcome, Outcomes};
 use policy::ports::{CallId, Fault};
 
 use super::Memory;
@@ -41,5 +41,22 @@ impl Outcomes for Memory {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let skipped = outcomes.len().saturating_sub(count);
         Ok(outcomes.iter().skip(skipped).cloned().collect())
+    }
+
+    fn noted(&self, text: &str, among: u32) -> Result<Vec<Noted>, Fault> {
+        let state = self.lock();
+        let settled = state.calls.iter().rev().filter_map(|stored| {
+            let settled = stored.settled.as_ref()?;
+            Some(Noted {
+                call: settled.call.clone(),
+                at: settled.at,
+                notes: settled.notes.clone(),
+            })
+        });
+        let among = usize::try_from(among).unwrap_or(usize::MAX);
+        let found = settled.take(among).filter(|it| it.notes.contains(text));
+        let mut found: Vec<Noted> = found.collect();
+        found.reverse();
+        Ok(found)
     }
 }

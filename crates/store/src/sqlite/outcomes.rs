@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use policy::moment::Moment;
-use policy::ports::outcomes::{Judged, Outcome, Outcomes};
+use policy::ports::outcomes::{Judged, Noted, Outcome, Outcomes};
 use policy::ports::{CallId, Fault};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -130,5 +130,26 @@ impl Outcomes for SqliteOutcomes {
         let mut outcomes = read().map_err(self.fault("read outcomes"))?;
         outcomes.reverse();
         Ok(outcomes)
+    }
+
+    fn noted(&self, text: &str, among: u32) -> Result<Vec<Noted>, Fault> {
+        let connection = self.connection();
+        let read = || {
+            connection
+                .prepare_cached(
+                    "SELECT call, settled_at_ms, notes FROM (SELECT id, call, settled_at_ms, notes \
+                     FROM calls WHERE settled_at_ms IS NOT NULL ORDER BY id DESC LIMIT ?1) WHERE \
+                     instr(notes, ?2) > 0 ORDER BY id",
+                )?
+                .query_map(params![among, text], |row| {
+                    Ok(Noted {
+                        call: CallId(row.get(0)?),
+                        at: Moment(row.get(1)?),
+                        notes: row.get(2)?,
+                    })
+                })?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(self.fault("read what was noted"))
     }
 }

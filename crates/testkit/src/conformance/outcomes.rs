@@ -7,7 +7,7 @@
     reason = "a check panics where a store fails it"
 )]
 
-use policy::ports::outcomes::{Judged, Outcome};
+use policy::ports::outcomes::{Judged, Noted, Outcome};
 
 use super::{Make, START, nobody, opening, settling};
 
@@ -55,4 +55,30 @@ pub fn the_latest_outcomes_come_in_order(make: Make<'_>) {
     drop(outcomes);
     let latest = shelf.outcomes().latest(2).expect("readable");
     assert_eq!(latest, [outcome(4, 0.5), outcome(5, 0.5)]);
+}
+
+/// Notes of settled calls are found by what they contain, among the latest.
+pub fn notes_are_found(make: Make<'_>) {
+    let shelf = make();
+    let store = shelf.start(START);
+    let outcomes = shelf.outcomes();
+    for number in 1..=4 {
+        store.ledger().open(opening(number));
+        if number < 4 {
+            store.ledger().settle(settling(number), nobody());
+        }
+    }
+    store.flush();
+    let noted = |number: u64| {
+        let settled = settling(number);
+        Noted {
+            call: settled.call,
+            at: settled.at,
+            notes: settled.notes,
+        }
+    };
+    let found = |text: &str, among| outcomes.noted(text, among).expect("readable");
+    assert_eq!(found("{", 9), [noted(1), noted(2), noted(3)]);
+    assert_eq!(found("{", 2), [noted(2), noted(3)]);
+    assert_eq!(found("nobody noted this", 9), []);
 }

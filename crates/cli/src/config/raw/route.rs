@@ -169,6 +169,11 @@ pub(crate) struct RawCascade {
     /// call is judged, as long as that pays.
     #[serde(default)]
     pub(crate) quality: Option<f64>,
+    /// How much of a client's word a verdict on the cheap answer weighs, from 0 to 0.5, where the
+    /// route learns of targets (`quality`, `cheaper`): verdicts of `verify` weigh that, those on the
+    /// form half of it, `accept_from` a quarter. Default: 0.25.
+    #[serde(default)]
+    pub(crate) trust: Option<f64>,
     /// The least mean probability of an answer's tokens, 0 to 1 (the exponential of the mean of their
     /// log-probabilities). It counts for calls that ask for `logprobs`. Default: none.
     #[serde(default)]
