@@ -1,7 +1,8 @@
 //! Verify: asks a route's verifiers about the text of an answer.
 //!
 //! **Invariant**: a program learns nothing but the text, is over in time, and its own failure is
-//! no verdict on the answer (test `programs_judge_by_their_status`).
+//! no verdict on the answer (test `programs_judge_by_their_status`); an answer that nobody could judge
+//! is not given to the client (test `a_verifier_that_fails_itself_convinces_nobody`).
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -88,7 +88,7 @@ impl Receipt {
         self.fared(Fared::Rejected);
         self.said(word);
         if let Some(notes) = &mut self.placed.cascade {
-            if let Doubt::Verifier(name) = doubt {
+            if let Doubt::Verifier(name) | Doubt::Unjudged(name) = doubt {
                 notes.failed_by(name);
             }
             if let Doubt::Unsure(probability) = doubt {

@@ -135,6 +135,38 @@ fn pattern(text: &str) -> Verifier {
     }
 }
 
+fn command(script: &str) -> Verifier {
+    Verifier {
+        name: "command 1".into(),
+        how: How::Command {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+        },
+    }
+}
+
+#[tokio::test]
+async fn a_verifier_that_fails_itself_convinces_nobody() {
+    for row in ROWS {
+        for (script, outcome, why) in [
+            ("grep -q tide", "accepted", "verified"),
+            ("grep -q ebb", "escalated", "verifier"),
+            ("exit 3", "escalated", "unjudged"),
+            ("kill -9 $$", "escalated", "unjudged"),
+        ] {
+            let whole = |model| Step::json(200, &answer(row, model, &Says::text(PROSE)));
+            let upstream = upstream(row, whole(cheap(row)), whole(dear(row))).await;
+            let cascade = verified(row, vec![command(script)]);
+            let stage = Stage::with(setup(upstream.url(), cascade)).await;
+            let response = stage.ask(&SPOKEN[row], request(row, &json!({}))).await;
+            assert_eq!(response.status, 200, "{script}");
+            let (_, notes) = last(&stage, 1).await;
+            let expect = (&json!(outcome), &json!(why));
+            assert_eq!((&notes["outcome"], &notes["why"]), expect, "{script}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_does_not_convince_is_booked_and_replaced() {
     for row in ROWS {

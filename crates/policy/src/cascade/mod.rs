@@ -6,6 +6,7 @@
 pub mod choice;
 pub mod contract;
 pub mod record;
+pub mod rubric;
 pub mod schema;
 pub mod signals;
 pub mod verdict;

@@ -108,6 +108,8 @@ pub enum Doubt {
     Form(String),
     /// This verifier failed it.
     Verifier(String),
+    /// This verifier could not tell, and nothing else can.
+    Unjudged(String),
     /// It is adequate with this probability only.
     Unsure(f64),
     /// It could not be judged within what may be held back.
@@ -128,6 +130,7 @@ impl Doubt {
             Self::Arguments { .. } => "arguments",
             Self::Form(_) => "form",
             Self::Verifier(_) => "verifier",
+            Self::Unjudged(_) => "unjudged",
             Self::Unsure(_) => "unsure",
             Self::HeldTooLong => "held_too_long",
         }
@@ -203,26 +206,31 @@ pub fn judge(contract: &Contract, seen: &AnswerSeen, rules: &Rules) -> Verdict {
     if let Some(doubt) = breach(contract, seen) {
         return Verdict::Escalate(doubt);
     }
-    let failed = |check: &&super::signals::Check| check.outcome == Outcome::Failed;
-    if let Some(check) = seen.checks.iter().find(failed) {
+    // Calls of tools are neither shown to verifiers nor compared: other answers may do the same thing
+    // differently.
+    let is_text = seen.calls.is_empty();
+    let found = |outcome| seen.checks.iter().find(|check| check.outcome == outcome);
+    if let Some(check) = found(Outcome::Failed) {
         return Verdict::Escalate(Doubt::Verifier(check.name.clone()));
     }
     let is_asked = |name: &&String| seen.checks.iter().any(|check| check.name == **name);
-    if let Some(name) = rules.verifiers.iter().find(|name| !is_asked(name)) {
+    let unasked = rules.verifiers.iter().find(|name| !is_asked(name));
+    if let Some(name) = unasked.filter(|_| is_text) {
         return Verdict::NeedMore(Need::Verifier(name.clone()));
     }
-    if seen
-        .checks
-        .iter()
-        .any(|check| check.outcome == Outcome::Passed)
-    {
+    let open = found(Outcome::Unknown);
+    if open.is_none() && found(Outcome::Passed).is_some() {
         return Verdict::Accept(Ground::Verified);
     }
-    // Calls of tools are compared by nobody: other answers may do the same thing differently.
-    if rules.agreement.is_some() && seen.agreement.is_none() && seen.calls.is_empty() {
+    if rules.agreement.is_some() && seen.agreement.is_none() && is_text {
         return Verdict::NeedMore(Need::Agreement);
     }
-    let adequate = adequate(seen, rules, 1);
+    let told = told(seen, rules, 1);
+    // What a route's verifiers were to say is not presumed.
+    if let (Some(check), None) = (open, told) {
+        return Verdict::Escalate(Doubt::Unjudged(check.name.clone()));
+    }
+    let adequate = told.unwrap_or(rules.prior);
     if adequate >= rules.accept_from {
         Verdict::Accept(Ground::Likely(adequate))
     } else {
@@ -261,7 +269,7 @@ pub fn judge_prefix(
         let is_sure_enough = rules.sureness.is_none()
             || seen.adequate.is_some()
             || seen.sureness.tokens >= PREFIX_TOKENS_MIN;
-        let adequate = adequate(seen, rules, PREFIX_TOKENS_MIN);
+        let adequate = told(seen, rules, PREFIX_TOKENS_MIN).unwrap_or(rules.prior);
         if is_sure_enough && adequate >= rules.accept_from {
             return Verdict::Accept(Ground::Likely(adequate));
         }
@@ -272,9 +280,9 @@ pub fn judge_prefix(
     Verdict::NeedMore(Need::More)
 }
 
-/// The probability that the answer is adequate: learned, or from the signal that says most, or the
-/// prior.
-fn adequate(seen: &AnswerSeen, rules: &Rules, tokens_min: u32) -> f64 {
+/// The probability that the answer is adequate: learned, or from the signal that says most; none if
+/// nothing says anything.
+fn told(seen: &AnswerSeen, rules: &Rules, tokens_min: u32) -> Option<f64> {
     let agreement = || {
         let agreement = seen.agreement.filter(|it| it.asked > 0)?;
         let share = f64::from(agreement.same) / f64::from(agreement.asked);
@@ -285,10 +293,7 @@ fn adequate(seen: &AnswerSeen, rules: &Rules, tokens_min: u32) -> f64 {
         let mean = seen.sureness.mean().filter(|_| enough)?;
         rules.sureness.as_ref()?.at(mean)
     };
-    seen.adequate
-        .or_else(agreement)
-        .or_else(sureness)
-        .unwrap_or(rules.prior)
+    seen.adequate.or_else(agreement).or_else(sureness)
 }
 
 /// What is wrong with an answer for certain.

@@ -60,8 +60,8 @@ pub fn word(
             | Doubt::Arguments { .. }
             | Doubt::Form(_),
         ) => (0.0, of_form),
-        // Neither is about the answer.
-        Err(Doubt::Broken | Doubt::HeldTooLong) => (0.0, 0.0),
+        // None of them is about the answer.
+        Err(Doubt::Broken | Doubt::HeldTooLong | Doubt::Unjudged(_)) => (0.0, 0.0),
     };
     let weight = share * trust.clamp(0.0, TRUST_MAX);
     (weight > 0.0).then_some(Word { score, weight })
@@ -106,6 +106,7 @@ mod tests {
         check(Err(Doubt::Refused("no".into())), &free, &plain, 0.0);
         check(Err(Doubt::HeldTooLong), &formed, &sure, 0.0);
         check(Err(Doubt::Broken), &formed, &sure, 0.0);
+        check(Err(Doubt::Unjudged("v".into())), &formed, &sure, 0.0);
         let ground = Ground::Verified;
         assert_eq!(word(Ok(&ground), &free, &plain, 0.0), None, "not trusted");
         let most = word(Ok(&ground), &free, &plain, 9.0);

@@ -198,8 +198,8 @@ pub(crate) struct RawVerifier {
     #[serde(default)]
     pub(crate) regex: Option<String>,
     /// A program with its arguments, as `["/usr/local/bin/check", "--strict"]`. It gets the answer as
-    /// its input and no environment; the status 0 passes it, 1 fails it, and anything else, like
-    /// more than five seconds, says nothing.
+    /// its input and no environment; the status 0 passes it, 1 fails it; after anything else,
+    /// like more than five seconds, the answer does not convince, and the target is not blamed.
     #[serde(default)]
     pub(crate) command: Option<Vec<String>>,
 }

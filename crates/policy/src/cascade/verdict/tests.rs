@@ -119,6 +119,14 @@ fn evidence_comes_in_order() {
         verifiers: vec!["test".to_owned()],
         ..sure.clone()
     };
+    let only = Rules {
+        sureness: None,
+        ..verified.clone()
+    };
+    let both = Rules {
+        verifiers: vec!["test".to_owned(), "other".to_owned()],
+        ..only.clone()
+    };
     let checked = |outcome| AnswerSeen {
         checks: vec![Check {
             name: "test".to_owned(),
@@ -128,6 +136,17 @@ fn evidence_comes_in_order() {
     };
     let agreed = |same| AnswerSeen {
         agreement: Some(Agreement { same, asked: 4 }),
+        ..seen.clone()
+    };
+    let check = |name: &str, outcome| Check {
+        name: name.to_owned(),
+        outcome,
+    };
+    let half = AnswerSeen {
+        checks: vec![
+            check("test", Outcome::Passed),
+            check("other", Outcome::Unknown),
+        ],
         ..seen.clone()
     };
     let learned = AnswerSeen {
@@ -145,6 +164,10 @@ fn evidence_comes_in_order() {
         (&checked(Outcome::Passed), &verified, "accept verified"),
         (&checked(Outcome::Failed), &verified, "verifier"),
         (&checked(Outcome::Unknown), &verified, "unsure"),
+        (&checked(Outcome::Unknown), &only, "unjudged"),
+        (&checked(Outcome::Passed), &only, "accept verified"),
+        (&half, &both, "unjudged"),
+        (&half, &only, "unjudged"),
     ] {
         assert_eq!(shown(&judge(&Contract::default(), seen, rules)), expect);
     }
