@@ -411,7 +411,7 @@ fn below<'p>(base: &Uri, path: &'p str) -> &'p str {
 }
 
 /// The path of a dialect's main endpoint below a base address.
-const fn main_path(dialect: Dialect) -> &'static str {
+pub const fn main_path(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::AnthropicMessages => "/v1/messages",
         Dialect::OpenAiChat => "/chat/completions",

@@ -451,6 +451,8 @@ impl Setup {
         };
         let cheap = rule.cascade.as_ref().map(|cascade| &cascade.target);
         let targets = rule.as_good.iter().chain(&rule.cheaper).chain(cheap);
+        let judges = rule.cascade.iter().flat_map(|it| it.judges());
+        let targets = targets.chain(judges.map(|it| &it.target));
         let mut targets = targets.chain(&rule.loops.degrade_to);
         if let Some(target) = targets.find(|it| self.upstream(&it.provider).is_none()) {
             return Err(unknown(&target.provider));

@@ -73,7 +73,7 @@ impl Entry {
 }
 
 /// The memory of a tape that is no longer read, for the next one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Spare(Vec<Entry>);
 
 /// A JSON text and the place of everything in it.

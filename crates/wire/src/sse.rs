@@ -26,7 +26,7 @@ pub enum Frame<'a> {
 }
 
 /// Finds frames in bytes that arrive in pieces.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Framer {
     frame_bytes_max: usize,
     /// The beginning of a frame that is not complete.

@@ -3,21 +3,36 @@
 //! **Invariant**: a pattern that cannot be read and a program that cannot be named are refused by
 //! place, never left out (test `faulty_cascades_are_named`).
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::setup::cascade::{Cascade, How, Pattern, Verifier};
+use gateway::setup::Target;
+use gateway::setup::cascade::{Cascade, How, Judge, Pattern, Verifier};
+use policy::cascade::rubric::{Rubric, SCORE_MAX};
 use policy::cascade::verdict::HoldBack;
 use policy::cascade::word::{TRUST, TRUST_MAX};
 
 use super::fault::ConfigError;
-use super::raw::route::{RawCascade, RawVerifier};
+use super::raw::route::{RawCascade, RawJudge, RawVerifier};
 use super::routes::target;
 use super::rules::{Entry, QUALITY_FLOOR};
 
 /// 60 s: nobody waits longer for a first word.
 const HOLD_BACK_MS_MAX: u64 = 60_000;
+
+/// 7 of 10: a pass with room above it. What it lets through is for the route's owner to find out.
+const SCORE_FROM: u8 = 7;
+
+/// 5 s, as a program has: the client waits meanwhile.
+const JUDGE_MS: u64 = 5_000;
+
+/// A tenth of a second: no model replies sooner.
+const JUDGE_MS_LEAST: u64 = 100;
+
+/// 60 s, as an answer is held back at most.
+const JUDGE_MS_MAX: u64 = 60_000;
 
 /// 16 MiB for each call under way.
 const HOLD_BACK_KB_MAX: u64 = 16 * 1024;
@@ -36,14 +51,15 @@ pub(super) fn cascade(entry: Entry<'_>) -> Result<Option<Arc<Cascade>>, ConfigEr
     let quality = raw.quality;
     let quality = quality.map(|it| entry.share("cascade.quality", it, QUALITY_FLOOR..=1.0));
     let verifiers = raw.verify.iter().enumerate();
-    let verifiers = verifiers.map(|(place, raw)| verifier(entry, place, raw));
+    let verifiers = verifiers.map(|(place, raw)| verifier(entry, place, raw, &target));
+    let verifiers = verifiers.collect::<Result<_, _>>()?;
     Ok(Some(Arc::new(Cascade {
         target,
         mode: entry.lever("cascade.lever", raw.lever)?,
         quality: quality.transpose()?,
         trust: entry.share("cascade.trust", raw.trust.unwrap_or(TRUST), 0.0..=TRUST_MAX)?,
         accept_from: accept_from.transpose()?,
-        verifiers: verifiers.collect::<Result<_, _>>()?,
+        verifiers,
         hold_back: hold_back(entry, raw)?,
     })))
 }
@@ -65,11 +81,16 @@ fn hold_back(entry: Entry<'_>, raw: &RawCascade) -> Result<HoldBack, ConfigError
 }
 
 /// A verifier, named after its place, counted from one.
-fn verifier(entry: Entry<'_>, place: usize, raw: &RawVerifier) -> Result<Verifier, ConfigError> {
+fn verifier(
+    entry: Entry<'_>,
+    place: usize,
+    raw: &RawVerifier,
+    judged: &Target,
+) -> Result<Verifier, ConfigError> {
     let place = place + 1;
     let fault = |problem: String| entry.fault(&format!("cascade.verify {place}"), problem);
-    match (&raw.regex, &raw.command) {
-        (Some(text), None) => {
+    match (&raw.regex, &raw.command, &raw.judge) {
+        (Some(text), None, None) => {
             let pattern = Pattern::new(text).map_err(|error| {
                 fault(format!(
                     "has the regex `{text}`, which cannot be read: {error}"
@@ -80,7 +101,7 @@ fn verifier(entry: Entry<'_>, place: usize, raw: &RawVerifier) -> Result<Verifie
                 how: How::Pattern(pattern),
             })
         }
-        (None, Some(words)) => {
+        (None, Some(words), None) => {
             let (program, arguments) = words.split_first().unzip();
             let program = program.map(PathBuf::from);
             let program = program.filter(|path| path.is_absolute()).ok_or_else(|| {
@@ -94,8 +115,52 @@ fn verifier(entry: Entry<'_>, place: usize, raw: &RawVerifier) -> Result<Verifie
                 },
             })
         }
-        _ => Err(fault("needs either `regex` or `command`".to_owned())),
+        (None, None, Some(raw)) => Ok(Verifier {
+            name: format!("judge {place}"),
+            how: How::Judge(judge(entry, place, raw, judged)?),
+        }),
+        _ => Err(fault(
+            "needs one of `regex`, `command` and `judge`".to_owned(),
+        )),
     }
+}
+
+fn judge(
+    entry: Entry<'_>,
+    place: usize,
+    raw: &RawJudge,
+    judged: &Target,
+) -> Result<Judge, ConfigError> {
+    let field = format!("cascade.verify {place}.judge");
+    let fault = |problem: String| entry.fault(&field, problem);
+    let target = target(&raw.target)
+        .ok_or_else(|| fault(format!("is `{}`; allowed: `provider/model`", raw.target)))?;
+    if target == *judged {
+        let problem = format!(
+            "is `{}`, which is judged; nobody judges itself: name another model",
+            raw.target
+        );
+        return Err(fault(problem));
+    }
+    if raw.rubric.trim().is_empty() {
+        let problem = "has an empty `rubric`; say what a good answer does";
+        return Err(fault(problem.to_owned()));
+    }
+    let within = |name: &str, given: u64, allowed: RangeInclusive<u64>| {
+        let key = format!("routes.{}.{field}.{name}", entry.raw.id);
+        entry.build.within(&key, given, allowed)
+    };
+    let from = raw.from.unwrap_or(SCORE_FROM).into();
+    let from = within("from", from, 1..=SCORE_MAX.into())?;
+    let ms = raw.timeout_ms.unwrap_or(JUDGE_MS);
+    Ok(Judge {
+        target,
+        rubric: Rubric {
+            text: raw.rubric.clone(),
+            from: u8::try_from(from).unwrap_or(SCORE_MAX),
+        },
+        time_max: Duration::from_millis(within("timeout_ms", ms, JUDGE_MS_LEAST..=JUDGE_MS_MAX)?),
+    })
 }
 
 #[cfg(test)]
@@ -143,6 +208,11 @@ mod tests {
     #[test]
     fn faulty_cascades_are_named() {
         let here = "target = \"openai/m\"\n";
+        let judged = |target: &str, rubric: &str, more: &str| {
+            format!(
+                "{here}verify = [{{ judge = {{ target = {target}, rubric = \"{rubric}\"{more} }} }}]"
+            )
+        };
         for (fields, expect) in [
             ("", "missing field `target`"),
             (
@@ -184,7 +254,22 @@ mod tests {
             ),
             (
                 &format!("{here}verify = [{{}}]"),
-                "`routes.a.cascade.verify 1` needs either `regex` or `command`",
+                "`routes.a.cascade.verify 1` needs one of `regex`, `command` and `judge`",
+            ),
+            (
+                &judged("\"openai/m\"", "good", ""),
+                "`routes.a.cascade.verify 1.judge` is `openai/m`, which is judged",
+            ),
+            (&judged("\"groq/x\"", "good", ""), "leads to `groq`"),
+            (&judged("\"x\"", "good", ""), "allowed: `provider/model`"),
+            (&judged("\"openai/j\"", " ", ""), "has an empty `rubric`"),
+            (
+                &judged("\"openai/j\"", "good", ", from = 11"),
+                "`routes.a.cascade.verify 1.judge.from` is 11; allowed: 1 to 10",
+            ),
+            (
+                &judged("\"openai/j\"", "good", ", timeout_ms = 1"),
+                "verify 1.judge.timeout_ms` is 1; allowed: 100 to 60000",
             ),
             (&format!("{here}lever = \"maybe\""), "`observe`"),
         ] {

@@ -17,6 +17,7 @@ use policy::ports::End;
 use tokio::time::{Instant, timeout_at};
 use wire::dialect::stream::{Pass, Stream};
 
+use crate::dispatch::judge::judge as asked;
 use crate::dispatch::legs::{self, Answer, Failed, Job, Looking};
 use crate::dispatch::peek::Beginning;
 use crate::dispatch::shape::Shaped;
@@ -77,14 +78,14 @@ pub async fn ask(service: &Service<'_>, job: &Job<'_>, shape: impl Fn(&Plan) -> 
     };
     receipt.cascades(first);
     let leg = legs::leg(service, job, &first.plan, shaped, &mut receipt);
-    let answer = match leg.await {
+    let answer = match Box::pin(leg).await {
         Err(Failed {
             fault, end, so_far, ..
         }) => {
             receipt.gave_way(fault, end, so_far);
             None
         }
-        Ok(answer) => accepted(first, answer, &mut receipt).await,
+        Ok(answer) => accepted(service, first, answer, &mut receipt).await,
     };
     let Some(answer) = answer else {
         return Asked::InVain(Box::new(receipt));
@@ -94,12 +95,17 @@ pub async fn ask(service: &Service<'_>, job: &Job<'_>, shape: impl Fn(&Plan) -> 
 }
 
 /// The cheap target's answer, if it is the call's.
-async fn accepted(first: &First, answer: Answer, receipt: &mut Receipt) -> Option<Answer> {
+async fn accepted(
+    service: &Service<'_>,
+    first: &First,
+    answer: Answer,
+    receipt: &mut Receipt,
+) -> Option<Answer> {
     if let Some(ground) = first.foreseen.vouched {
         receipt.vouched(ground);
         return Some(answer);
     }
-    match Box::pin(convince(first, answer, receipt)).await {
+    match Box::pin(convince(service, first, answer, receipt)).await {
         Came::Convincing(answer, ground) => {
             receipt.convinced(ground, first.word(Ok(&ground)));
             return Some(answer);
@@ -113,9 +119,14 @@ async fn accepted(first: &First, answer: Answer, receipt: &mut Receipt) -> Optio
 }
 
 /// Judges the cheap target's answer.
-async fn convince(first: &First, answer: Answer, receipt: &mut Receipt) -> Came {
+async fn convince(
+    service: &Service<'_>,
+    first: &First,
+    answer: Answer,
+    receipt: &mut Receipt,
+) -> Came {
     match answer {
-        Answer::Whole(head, bytes) => whole(first, (head, bytes), receipt).await,
+        Answer::Whole(head, bytes) => whole(service, first, (head, bytes), receipt).await,
         Answer::Flowing(head, beginning, body, reading) => {
             let held = Held {
                 first,
@@ -123,13 +134,18 @@ async fn convince(first: &First, answer: Answer, receipt: &mut Receipt) -> Came 
                 beginning,
                 body,
             };
-            held.flowing(head, reading, receipt).await
+            held.flowing(service, head, reading, receipt).await
         }
     }
 }
 
 /// An answer that came in one piece.
-async fn whole(first: &First, (head, bytes): (Parts, Bytes), receipt: &mut Receipt) -> Came {
+async fn whole(
+    service: &Service<'_>,
+    first: &First,
+    (head, bytes): (Parts, Bytes),
+    receipt: &mut Receipt,
+) -> Came {
     let dialect = first.plan.upstream.dialect;
     let used = || {
         let usage = dialect.read_answer(&bytes).usage;
@@ -137,20 +153,29 @@ async fn whole(first: &First, (head, bytes): (Parts, Bytes), receipt: &mut Recei
     };
     // A verifier may take its time, and the client may not wait for it.
     receipt.flight().saw(used());
-    match judged(first, AnswerSeen::read(dialect, &bytes)).await {
+    let seen = AnswerSeen::read(dialect, &bytes);
+    match judged(service, first, seen, receipt).await {
         Ok(ground) => Came::Convincing(Answer::Whole(head, bytes), ground),
         Err(doubt) => Came::Doubtful(doubt, used()),
     }
 }
 
 /// Judges an answer that is there; asks the verifiers as they are needed.
-async fn judged(first: &First, mut seen: AnswerSeen) -> Result<Ground, Doubt> {
+async fn judged(
+    service: &Service<'_>,
+    first: &First,
+    mut seen: AnswerSeen,
+    receipt: &mut Receipt,
+) -> Result<Ground, Doubt> {
     loop {
         match judge(&first.contract, &seen, &first.rules) {
             Verdict::Accept(ground) => return Ok(ground),
             Verdict::Escalate(doubt) => return Err(doubt),
             Verdict::NeedMore(Need::Verifier(name)) => {
-                let outcome = verify(&first.cascade.verifiers, &name, &seen).await;
+                let outcome = match first.cascade.judge(&name) {
+                    Some(judge) => asked(service, judge, (&first.question, &seen), receipt).await,
+                    None => verify(&first.cascade.verifiers, &name, &seen).await,
+                };
                 seen.checks.push(Check { name, outcome });
             }
             // Nobody else is asked, and nothing more comes.
@@ -180,22 +205,33 @@ enum Step {
 impl Held<'_> {
     /// Holds a stream back until it convinces, is given up or breaks. If the client leaves
     /// meanwhile, what was used goes to the receipt.
-    async fn flowing(mut self, head: Parts, reading: Reading, receipt: &mut Receipt) -> Came {
+    async fn flowing(
+        mut self,
+        service: &Service<'_>,
+        head: Parts,
+        reading: Reading,
+        receipt: &mut Receipt,
+    ) -> Came {
         let mut looking = Looking::at(reading, receipt.flight());
         let step = match looking.reading() {
             Some(Reading::Dialect(_, stream)) => self.hold(stream).await,
             // What is no stream of the dialect cannot be judged.
             _ => Step::Judged(Err(Doubt::Broken)),
         };
+        let reading = looking.seen();
+        drop(looking);
         let verdict = match step {
             Step::Judged(verdict) => verdict,
-            Step::Ended => judged(self.first, self.hearing.finish()).await,
+            Step::Ended => {
+                // As above: whoever judges may take its time.
+                receipt.flight().saw(reported(reading.clone()));
+                judged(service, self.first, self.hearing.finish(), receipt).await
+            }
             Step::Broke(fault, end) => {
-                let so_far = Some(reported(looking.seen()));
+                let so_far = Some(reported(reading));
                 return Came::Broken { fault, end, so_far };
             }
         };
-        let reading = looking.seen();
         match verdict {
             Ok(ground) => {
                 let answer = Answer::Flowing(head, self.beginning, self.body, reading);

@@ -46,6 +46,21 @@ pub fn upstream(client: &HeaderMap, upstream: &Upstream, access: Access) -> Head
     headers
 }
 
+/// The headers of a request that the client knows nothing of: nothing of its own but the credential,
+/// where the upstream takes that.
+pub fn alone(client: &HeaderMap, to: &Upstream, access: Access) -> HeaderMap {
+    let names = [
+        AUTHORIZATION,
+        HeaderName::from_static("x-api-key"),
+        KEY_HEADER,
+    ];
+    let kept = names.into_iter().filter_map(|name| {
+        let value = client.get(&name)?.clone();
+        Some((name, value))
+    });
+    upstream(&kept.collect(), to, access)
+}
+
 /// The client's own credential, unless it is a key of ours.
 fn from_client(client: &HeaderMap, access: Access, headers: &mut HeaderMap) {
     let ours_elsewhere = client.contains_key(KEY_HEADER);

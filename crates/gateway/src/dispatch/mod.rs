@@ -3,6 +3,7 @@
 //! **Invariant**: what goes upstream differs from the client's body only in declared edits
 //! (test `levers_off_is_byte_identical`).
 
+mod aside;
 pub mod cascade;
 pub mod classes;
 pub mod degrade;
@@ -11,6 +12,7 @@ pub mod headers;
 pub mod health;
 pub mod hedge;
 pub mod hold;
+mod judge;
 pub mod legs;
 pub mod loops;
 pub mod notes;

@@ -36,6 +36,8 @@ pub async fn verify(verifiers: &[Verifier], name: &str, seen: &AnswerSeen) -> Ou
             command.args(arguments);
             run(command, &seen.text).await
         }
+        // It is asked by a leg, not here.
+        How::Judge(_) => Outcome::Unknown,
     }
 }
 

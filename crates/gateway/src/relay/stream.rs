@@ -31,7 +31,7 @@ use crate::settle::receipt::{CLIENT_GONE, Outcome, Receipt, Reported};
 pub const SETTLE_WAIT: Duration = Duration::from_secs(1);
 
 /// How the bytes are read on their way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Reading {
     /// As a stream of a dialect.
     Dialect(Dialect, Box<Stream>),

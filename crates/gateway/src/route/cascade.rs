@@ -16,20 +16,29 @@ use policy::cascade::word::{Word, word};
 use policy::dispatch::{patience, retry};
 use policy::money::PicoUsd;
 use policy::route::adequacy::Ground as Vouched;
-use policy::route::economics::{Forecast, forecast};
+use policy::route::economics::{Forecast, Load, forecast};
 use policy::route::memory::{Head, Turned};
-use policy::route::sessions::Kind;
+use policy::route::sessions::{Kind, Outlook};
 use serde::Serialize;
 use wire::dialect::request::Request;
 use wire::json::Tape;
+use wire::usage::Tokens;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::life::Service;
 use crate::route::cheaper::Appraisal;
 use crate::route::notes::VerdictNotes;
 use crate::route::{Plan, Route, plan, with_first};
+use crate::settle::aside::AsideNotes;
 use crate::setup::cascade::{Cascade, HasLogprobs};
 use crate::setup::{LeverMode, Rule};
+
+/// 4 bytes a token, to know a size before anything was counted.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// 8 tokens: a judge's number and what frames it. One that thinks first costs more, which nobody knows
+/// before.
+const SCORE_TOKENS: Tokens = Tokens(8);
 
 /// How the cheap target of each cascade has fared.
 #[derive(Debug, Default)]
@@ -61,7 +70,7 @@ impl Records {
 #[derive(Debug)]
 pub struct Cascading {
     /// What is written down about it.
-    pub notes: CascadeNotes,
+    pub notes: Box<CascadeNotes>,
     /// What is to be done; none if nothing.
     pub first: Option<Box<First>>,
 }
@@ -89,6 +98,8 @@ pub struct First {
     pub conversation: u64,
     /// What was known beforehand.
     pub foreseen: Foreseen,
+    /// What the user wrote last, where a model judges.
+    pub question: String,
 }
 
 /// What is known of an answer before it is there.
@@ -136,6 +147,9 @@ pub struct CascadeNotes {
     verifier: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     probability: Option<String>,
+    /// Who else was asked, before it was judged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<AsideNotes>,
     /// What that says of the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<VerdictNotes>,
@@ -171,6 +185,11 @@ impl CascadeNotes {
     /// With the verifier that failed it.
     pub fn failed_by(&mut self, verifier: &str) {
         self.verifier = Some(verifier.to_owned());
+    }
+
+    /// With somebody else who was asked.
+    pub fn asked(&mut self, notes: AsideNotes) {
+        self.beside.push(notes);
     }
 
     /// With what the verdict says of the target.
@@ -263,7 +282,7 @@ pub fn cascading(
         (None, None) => Err("other_dialect"),
         (Some(cheap), None) => {
             let pair = (cheap, goes);
-            let costs = costs(service, request, talk, pair, &mut notes);
+            let costs = costs(service, (request, cascade), talk, pair, &mut notes);
             let record = (cascade.mode, name.as_str());
             costs.and_then(|costs| match (appraisal, cascade.quality) {
                 (Some(appraisal), Some(quality)) => {
@@ -295,10 +314,16 @@ pub fn cascading(
             },
             conversation: apart(talk.conversation),
             foreseen,
+            question: if cascade.judges().next().is_some() {
+                request.asked()
+            } else {
+                String::new()
+            },
         };
         let is_first = first.route.first()?.is_same(&first.plan);
         is_first.then(|| Box::new(first))
     });
+    let notes = Box::new(notes);
     Some(Cascading { notes, first })
 }
 
@@ -312,13 +337,15 @@ struct Costs {
     /// At its own, if that is only asked when the cheap one did not convince: this call as warm as it
     /// would be, and those that follow cold, as what nobody asks becomes.
     escalated: PicoUsd,
+    /// At whoever judges, this call and those that follow.
+    check: Forecast,
 }
 
 /// What a call costs at the cheap target and at its own, or why the cheap one is not asked. What is
 /// known of it is noted.
 fn costs(
     service: &Service<'_>,
-    request: &Request<'_>,
+    (request, cascade): (&Request<'_>, &Cascade),
     talk: Talk,
     (cheap, own): (&Plan, &Plan),
     notes: &mut CascadeNotes,
@@ -366,7 +393,40 @@ fn costs(
         cheap: at_cheap,
         own: at_own,
         escalated: at_own.now + following(cold.now, turned.outlook.calls),
+        check: check(service, cascade, request, &turned.outlook).ok_or("unpriced")?,
     })
+}
+
+/// What the route's judges cost for a call, which they see the last words and the answer of; none if
+/// one of them has no price.
+fn check(
+    service: &Service<'_>,
+    cascade: &Cascade,
+    request: &Request<'_>,
+    outlook: &Outlook,
+) -> Option<Forecast> {
+    let Service { gateway, setup, .. } = *service;
+    let mut cost = Forecast::default();
+    for judge in cascade.judges() {
+        let plan = Plan::of(setup, &judge.target)?;
+        let model = setup.prices.find(&plan.upstream.prices, &plan.model)?;
+        let words = judge.rubric.text.len() + request.asked().len();
+        let input = Tokens(words as u64 / BYTES_PER_TOKEN) + outlook.answers;
+        let load = Load {
+            input,
+            began: input,
+            warm: Tokens(0),
+        };
+        let alone = Outlook {
+            calls: 0.0,
+            answers: SCORE_TOKENS,
+            ..*outlook
+        };
+        let one = forecast(model, gateway.clock.now(), load, &alone)?.now;
+        cost.now += one;
+        cost.rest += following(one, outlook.calls);
+    }
+    Some(cost)
 }
 
 /// What so many calls to come cost, at what one costs now.
@@ -386,7 +446,7 @@ fn worth(
     costs: Costs,
     notes: &mut CascadeNotes,
 ) -> Result<Foreseen, &'static str> {
-    let (cheap, own) = (costs.cheap.now, costs.own.now);
+    let (cheap, own) = (costs.cheap.now + costs.check.now, costs.own.now);
     if cheap >= own {
         return Err("dearer");
     }
@@ -434,7 +494,7 @@ fn foresee(
         cheap: costs.cheap.total(),
         dear: costs.own.total(),
         escalated: costs.escalated,
-        check: PicoUsd::ZERO,
+        check: costs.check.total(),
     };
     let (taken, looks_again) = records.with(name, |record| {
         let taken = record.way(&chances);

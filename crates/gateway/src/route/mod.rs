@@ -32,6 +32,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Of a target, if it is configured, whatever it speaks.
+    pub fn of(setup: &Setup, target: &Target) -> Option<Self> {
+        Some(Self {
+            upstream: Arc::clone(setup.upstream(&target.provider)?),
+            model: target.model.clone(),
+        })
+    }
+
     /// The target, as configuration and headers name it.
     pub fn name(&self) -> String {
         format!("{}/{}", self.upstream.id, self.model)
@@ -128,11 +136,7 @@ fn configured(
 
 /// The plan for a target, if it is configured and speaks this dialect.
 pub fn plan(setup: &Setup, target: &Target, dialect: Dialect) -> Option<Plan> {
-    let upstream = setup.upstream(&target.provider)?;
-    (upstream.dialect == dialect).then(|| Plan {
-        upstream: Arc::clone(upstream),
-        model: target.model.clone(),
-    })
+    Plan::of(setup, target).filter(|plan| plan.upstream.dialect == dialect)
 }
 
 /// A route along these targets, each the fallback of the one before; none without any.

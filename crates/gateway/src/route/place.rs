@@ -117,7 +117,10 @@ impl Placed {
                 .map(|it| it.saved)
                 .unwrap_or_default(),
             trim: self.trimming.as_ref().map(|it| it.notes.clone()),
-            cascade: self.cascade.as_ref().map(|cascade| cascade.notes.clone()),
+            cascade: self
+                .cascade
+                .as_ref()
+                .map(|cascade| (*cascade.notes).clone()),
             head: self.head.map(|head| head.number),
             looping: self.looping.clone(),
         }

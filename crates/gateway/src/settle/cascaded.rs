@@ -26,6 +26,8 @@ pub(super) struct Cascaded {
     /// What the cascade's record goes by.
     name: String,
     foreseen: Foreseen,
+    /// How many of the call's first legs are its doing, once they are over.
+    legs: Option<usize>,
     stage: Stage,
 }
 
@@ -41,6 +43,11 @@ impl Cascaded {
     /// The client's own target, while the cheap leg is under way.
     pub(super) fn own(&self) -> Option<&Plan> {
         (self.stage == Stage::First).then_some(&self.own)
+    }
+
+    /// Whether the leg at this place is its doing: the cheap one, and what was asked aside.
+    pub(super) fn has_sent(&self, place: usize) -> bool {
+        self.legs.is_none_or(|legs| place < legs)
     }
 
     /// The lever that the leg under way owes its target to.
@@ -59,6 +66,7 @@ impl Receipt {
             own: first.own.clone(),
             name: first.name.clone(),
             foreseen: first.foreseen,
+            legs: None,
             stage: Stage::First,
         });
     }
@@ -130,6 +138,7 @@ impl Receipt {
         self.close_leg(end, reported);
         self.flight.so_far = None;
         if let Some(cascade) = &mut self.cascade {
+            cascade.legs = Some(self.legs.len());
             cascade.stage = Stage::Beyond;
         }
     }

@@ -3,6 +3,7 @@
 //! **Invariant**: a receipt that is dropped has been settled (property
 //! `every_exit_settles_exactly_once`).
 
+pub mod aside;
 pub mod beside;
 pub mod cascaded;
 pub mod faults;

@@ -21,6 +21,7 @@ use crate::dispatch::degrade::Degraded;
 use crate::dispatch::shape::Shaped;
 use crate::dispatch::turn::Turn;
 use crate::route::Plan;
+use crate::settle::aside::Aside;
 use crate::settle::beside::{beside, beside_if};
 use crate::settle::cascaded::Cascaded;
 use crate::settle::faults::Faults;
@@ -89,7 +90,7 @@ pub struct Receipt {
     /// The legs that are over.
     pub(super) legs: Vec<Leg>,
     /// Why they failed.
-    faults: Faults,
+    pub(super) faults: Faults,
     /// Why the leg under way goes no further.
     broke: Option<Fault>,
     pub(super) turn: Option<Turn>,
@@ -101,6 +102,8 @@ pub struct Receipt {
     live: Arc<Live>,
     /// A cheaper target was asked first.
     pub(super) cascade: Option<Cascaded>,
+    /// What is asked aside while its answer waits.
+    pub(super) aside: Option<Box<Aside>>,
     settled: Option<Settled>,
 }
 
@@ -151,6 +154,7 @@ impl Receipt {
             degraded,
             live,
             cascade: None,
+            aside: None,
             settled: None,
         }
     }
@@ -271,6 +275,7 @@ impl Receipt {
             status,
             reported,
         } = outcome;
+        self.end_aside(end);
         self.end_turn(end);
         self.end_hedge(end);
         let now = self.gateway.clock.now();
@@ -353,7 +358,7 @@ impl Receipt {
             let is_moved =
                 |plan: &Plan| plan.upstream.id != leg.provider || plan.model != leg.model;
             match &self.cascade {
-                Some(_) if place == 0 => Some(Lever::Cascade),
+                Some(cascade) if cascade.has_sent(place) => Some(Lever::Cascade),
                 _ => moved.is_some_and(is_moved).then_some(Lever::Route),
             }
         };

@@ -4,7 +4,9 @@
 //! has an absolute path (tests `patterns_are_read_once` and `faulty_cascades_are_named`).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use policy::cascade::rubric::Rubric;
 use policy::cascade::verdict::{Curve, HoldBack, Rules};
 use regex_automata::meta;
 
@@ -60,6 +62,19 @@ pub enum How {
         /// Its arguments.
         arguments: Vec<String>,
     },
+    /// This model must score it high enough.
+    Judge(Judge),
+}
+
+/// A model that scores answers by a rubric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judge {
+    /// Who is asked.
+    pub target: Target,
+    /// What it scores by.
+    pub rubric: Rubric,
+    /// How long its whole reply may take.
+    pub time_max: Duration,
 }
 
 /// A regular expression that takes time in proportion to the text, whatever both are.
@@ -100,6 +115,23 @@ impl Pattern {
 }
 
 impl Cascade {
+    /// The model that judges under this name, if it is one.
+    pub fn judge(&self, name: &str) -> Option<&Judge> {
+        let verifier = self.verifiers.iter().find(|it| it.name == name)?;
+        match &verifier.how {
+            How::Judge(judge) => Some(judge),
+            How::Pattern(_) | How::Command { .. } => None,
+        }
+    }
+
+    /// The models that judge, in their order.
+    pub fn judges(&self) -> impl Iterator<Item = &Judge> {
+        self.verifiers.iter().filter_map(|it| match &it.how {
+            How::Judge(judge) => Some(judge),
+            How::Pattern(_) | How::Command { .. } => None,
+        })
+    }
+
     /// How answers are judged; `has_logprobs` says whether they tell how sure their tokens were.
     pub fn rules(&self, has_logprobs: HasLogprobs) -> Rules {
         let verifiers = self.verifiers.iter();

@@ -20,6 +20,7 @@ mod budgets_told;
 mod cache;
 mod cascades;
 mod cascades_exits;
+mod cascades_judged;
 mod cascades_known;
 mod cascades_world;
 mod cheaper;

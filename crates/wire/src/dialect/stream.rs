@@ -68,7 +68,7 @@ pub struct StreamEnd {
 }
 
 /// One streamed answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stream {
     framer: Framer,
     sight: Sight,
@@ -93,7 +93,7 @@ pub(super) enum Verdict {
 }
 
 /// What both dialects note.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) output_bytes: u64,
     pub(super) model: Option<String>,
@@ -112,14 +112,14 @@ impl Tally {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Reader {
     Anthropic(anthropic_messages::stream::Reader),
     OpenAi(openai_chat::stream::Reader),
 }
 
 /// The part of a stream that looks into frames.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sight {
     reader: Reader,
     tally: Tally,

@@ -190,7 +190,7 @@ pub(crate) struct RawCascade {
     pub(crate) hold_back_kb: Option<u64>,
 }
 
-/// Something that tells good answers from bad ones: one of the two.
+/// Something that tells good answers from bad ones: one of the three.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawVerifier {
@@ -202,6 +202,28 @@ pub(crate) struct RawVerifier {
     /// like more than five seconds, the answer does not convince, and the target is not blamed.
     #[serde(default)]
     pub(crate) command: Option<Vec<String>>,
+    /// A model that scores the answer. Asking it is a leg of the same call, with its own cost.
+    #[serde(default)]
+    pub(crate) judge: Option<RawJudge>,
+}
+
+/// A model that scores answers. It is shown what the user wrote last and the answer's text, both
+/// quoted, and must reply with one whole number; any other reply, a failure or one that comes too late
+/// does not convince.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawJudge {
+    /// Who is asked, as `provider/model`; another model than the one that it judges.
+    pub(crate) target: String,
+    /// What it scores by, in words: what a good answer to these calls does.
+    pub(crate) rubric: String,
+    /// The least score that passes, 1 to 10. Default: 7.
+    #[serde(default)]
+    pub(crate) from: Option<u8>,
+    /// How long its whole reply may take, in milliseconds, 100 to 60000. The answer is held back
+    /// meanwhile, after `hold_back_ms`. Default: 5000.
+    #[serde(default)]
+    pub(crate) timeout_ms: Option<u64>,
 }
 
 /// Whether a call has something.

@@ -54,7 +54,7 @@ fn read_usage(root: Node<'_>) -> Option<Usage> {
 }
 
 /// What a provider has reported so far; a stream reports twice, the second time in totals.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Meter {
     input: u64,
     cache_read: u64,

@@ -10,7 +10,7 @@ use super::response::{Meter, visible_bytes};
 use crate::json::Node;
 use crate::usage::Usage;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::dialect) struct Reader {
     /// Empty until an event has carried usage.
     meter: Option<Meter>,

@@ -11,7 +11,7 @@ use super::response::{error_message, read_usage, visible_bytes};
 use crate::json::Node;
 use crate::usage::Usage;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::dialect) struct Reader {
     display: UsageDisplay,
     usage: Option<Usage>,
