@@ -22,6 +22,7 @@ use wire::splice::Splice;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::Gateway;
+use crate::dispatch::context;
 use crate::dispatch::degrade;
 use crate::dispatch::headers;
 use crate::dispatch::hold::Bound;
@@ -159,6 +160,7 @@ impl Service<'_> {
         let mut placed = place(self, &request, pinned, conversation)?;
         let watched = loops::watch(self, &request, &mut placed)?;
         placed.trimming = trimming(self, &request, &placed).map(Box::new);
+        let context = context::look(self, &request, &mut placed);
         let usage = if request.usage_asked {
             UsageDisplay::Shown
         } else {
@@ -192,7 +194,9 @@ impl Service<'_> {
             }
             shaped
         });
-        answer.await.map(|response| watched.tell(response))
+        answer
+            .await
+            .map(|response| context.tell(watched.tell(response)))
     }
 
     /// The size of a conversation: free, and never shaped.

@@ -5,7 +5,7 @@
 
 mod aside;
 pub mod cascade;
-pub mod classes;
+pub mod context;
 pub mod degrade;
 pub mod extras;
 pub mod headers;

@@ -5,12 +5,12 @@
 
 use policy::shape::cache::explain::Miss;
 use policy::shape::cache::{Decision, Mode};
+use policy::shape::context::classes::Classes;
 use serde::Serialize;
 use wire::dialect::request::Request;
 use wire::prompt::{Part, Segment};
 use wire::splice::{Reason, Splice};
 
-use crate::dispatch::classes::Classes;
 use crate::setup::LeverMode;
 
 /// Everything that is written down about the shaping of one call.

@@ -14,6 +14,7 @@ use policy::shape::cache::decide::decide;
 use policy::shape::cache::memory::Memory;
 use policy::shape::cache::rules::WAIT_MAX_MS;
 use policy::shape::cache::{Decision, Lead, Mode, Sight, Terms};
+use policy::shape::context::classes::Classes;
 use sim::cache::Sent;
 use sim::metering::mode_of;
 use sim::shadow::{Elsewhere, Seen, Shadow};
@@ -26,7 +27,6 @@ use wire::usage::{Tokens, Usage};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Gateway;
-use crate::dispatch::classes::Classes;
 use crate::dispatch::degrade::{self, Degraded};
 use crate::dispatch::notes::Notes;
 use crate::dispatch::think::{ThinkNotes, think};
@@ -42,7 +42,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// What the cache lever remembers of live traffic.
 #[derive(Default)]
 pub struct CacheLever {
-    memory: Mutex<Memory>,
+    pub(super) memory: Mutex<Memory>,
     shadow: Mutex<Shadow>,
     /// Prefixes that a call is writing right now; its sender drops at the first byte.
     writing: Mutex<HashMap<(u64, Chain), watch::Receiver<()>>>,

@@ -16,6 +16,7 @@ use wire::dialect::request::Request;
 use wire::usage::Tokens;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::dispatch::context::ContextNotes;
 use crate::dispatch::loops::LoopNotes;
 use crate::dispatch::trim::Trimming;
 use crate::life::Service;
@@ -48,6 +49,8 @@ pub struct Placed {
     pub trim: Trim,
     /// What it does.
     pub trimming: Option<Box<Trimming>>,
+    /// What its sender should know of its context.
+    pub context: Option<ContextNotes>,
     /// Targets that its route's owner holds to be as good.
     pub as_good: Vec<Target>,
     /// The provider that the client names in the path.
@@ -82,6 +85,7 @@ impl Placed {
             think,
             trim: Trim::OFF,
             trimming: None,
+            context: None,
             as_good: Vec::new(),
             pinned: None,
             instead_of: None,
@@ -117,6 +121,7 @@ impl Placed {
                 .map(|it| it.saved)
                 .unwrap_or_default(),
             trim: self.trimming.as_ref().map(|it| it.notes.clone()),
+            context: self.context.clone(),
             cascade: self
                 .cascade
                 .as_ref()
@@ -237,22 +242,15 @@ pub fn place(
     let instead_of = was.filter(|was| goes.is_some_and(|goes| !goes.is_same(was)));
     let (known, own) = ((talk, appraisal.as_ref()), (&placed, instead_of.as_ref()));
     let cascade = cascading(service, rule, request, known, own);
+    let talk = (kind, bytes, conversation, head);
+    let levers = (rule.think, Arc::clone(&rule.loops));
     Ok(Placed {
-        route: placed,
-        kind,
-        bytes,
-        conversation,
-        think: rule.think,
         trim: rule.trim,
-        trimming: None,
         as_good: rule.as_good.clone(),
-        pinned: None,
         instead_of,
         notes: Some(notes),
         cascade,
-        head,
-        loops: Arc::clone(&rule.loops),
-        looping: None,
+        ..Placed::where_asked(placed, talk, levers)
     })
 }
 

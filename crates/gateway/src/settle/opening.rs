@@ -15,6 +15,7 @@ use wire::usage::Tokens;
 use crate::admit::holds::Holds;
 use crate::admit::stops::Live;
 use crate::admit::told::told;
+use crate::dispatch::context::ContextNotes;
 use crate::dispatch::degrade::Degraded;
 use crate::dispatch::loops::LoopNotes;
 use crate::dispatch::shape::Shaped;
@@ -55,6 +56,8 @@ pub struct Placement {
     pub trimmed: Tokens,
     /// Why, and what was trimmed.
     pub trim: Option<TrimNotes>,
+    /// What its sender should know of its context.
+    pub context: Option<ContextNotes>,
     /// What its route's cascade comes to.
     pub cascade: Option<CascadeNotes>,
     /// What tells its tools and instructions.

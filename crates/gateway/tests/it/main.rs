@@ -24,6 +24,7 @@ mod cascades_judged;
 mod cascades_known;
 mod cascades_world;
 mod cheaper;
+mod context;
 mod degrade;
 mod equals;
 mod exits;

@@ -5,5 +5,6 @@
 //! of the user (test `only_results_and_pasted_texts_change`).
 
 pub mod cache;
+pub mod context;
 pub mod focus;
 pub mod trim;

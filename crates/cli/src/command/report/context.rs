@@ -7,67 +7,47 @@ use std::collections::BTreeMap;
 
 use policy::ports::read::{By, StoredCall};
 use policy::prices::PriceBook;
-use serde::{Deserialize, Serialize};
+use policy::shape::context::classes::Classes;
+use policy::shape::context::warn::FILLING_PERCENT;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::print::amount::count;
 use crate::print::table::{Set, table};
 
-/// 60 %: from there on, answers get worse in most models, and the window is soon full.
-const FULL_PERCENT: u64 = 60;
-
 /// Stands for calls that have none of what is broken down by.
 const NOTHING: &str = "–";
 
-/// Input tokens by class, as the notes of a call have them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default)]
-struct Classes {
-    system: u64,
-    tools: u64,
-    history: u64,
-    tool_results: u64,
-    thinking: u64,
-    media: u64,
-    last_message: u64,
-}
-
-impl Classes {
-    const NAMES: [&str; 7] = [
-        "system", "tools", "history", "results", "thinking", "media", "last",
-    ];
-
-    const fn all(&self) -> [u64; 7] {
-        [
-            self.system,
-            self.tools,
-            self.history,
-            self.tool_results,
-            self.thinking,
-            self.media,
-            self.last_message,
-        ]
-    }
-
-    fn sum(&self) -> u64 {
-        self.all().iter().sum()
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.system += other.system;
-        self.tools += other.tools;
-        self.history += other.history;
-        self.tool_results += other.tool_results;
-        self.thinking += other.thinking;
-        self.media += other.media;
-        self.last_message += other.last_message;
-    }
-}
+/// Warnings other than those of the window, which the usage shows better, and what they mean.
+const WARNINGS: [(&str, &str); 2] = [
+    (
+        "price_cliff",
+        "came within 5 % of a size beyond which every token costs more; leave something out",
+    ),
+    (
+        "buried_instruction",
+        "had an instruction in the middle of a long prompt; put it first or last",
+    ),
+];
 
 #[derive(Debug, Deserialize)]
 struct Notes {
     input: Option<Classes>,
     route: Option<Route>,
+    #[serde(default)]
+    context: Warned,
+}
+
+/// What a call was warned of.
+#[derive(Debug, Default, Deserialize)]
+struct Warned {
+    #[serde(default)]
+    warnings: Vec<Warning>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Warning {
+    kind: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,7 +56,7 @@ struct Route {
 }
 
 /// The calls of one line.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Line {
     calls: u64,
     classes: Classes,
@@ -84,6 +64,8 @@ struct Line {
     full: u64,
     /// The fullest, in percent of the window.
     fullest: u64,
+    /// Calls by what they were warned of.
+    warned: BTreeMap<String, u64>,
 }
 
 /// What is broken down by: a field of the row, or the route of the notes.
@@ -105,7 +87,12 @@ impl Context {
         let Some(settled) = &call.settled else {
             return;
         };
-        let Ok(Notes { input, route }) = serde_json::from_str(&settled.notes) else {
+        let Ok(Notes {
+            input,
+            route,
+            context,
+        }) = serde_json::from_str(&settled.notes)
+        else {
             return;
         };
         let Some((input, leg)) = input.zip(settled.legs.last()) else {
@@ -120,11 +107,14 @@ impl Context {
             .entry(label.unwrap_or(NOTHING.to_owned()))
             .or_default();
         line.calls += 1;
-        line.classes.add(&input);
+        line.classes += input;
+        for Warning { kind } in context.warnings {
+            *line.warned.entry(kind).or_default() += 1;
+        }
         let model = prices.find(&leg.provider, &leg.model);
         if let Some(window) = model.and_then(|model| model.context) {
             let percent = leg.usage.input().0.saturating_mul(100) / window.0.max(1);
-            line.full += u64::from(percent >= FULL_PERCENT);
+            line.full += u64::from(percent >= FILLING_PERCENT);
             line.fullest = line.fullest.max(percent);
         }
     }
@@ -134,7 +124,7 @@ impl Context {
             json!({
                 "label": label, "calls": line.calls, "input_tokens": line.classes.sum(),
                 "classes": line.classes, "calls_over_60_percent_of_window": line.full,
-                "fullest_percent_of_window": line.fullest,
+                "fullest_percent_of_window": line.fullest, "warnings": line.warned,
             })
         });
         json!({"context": lines.collect::<Vec<_>>()})
@@ -151,7 +141,7 @@ impl Context {
             ("calls", Set::Right),
             ("tokens", Set::Right),
         ];
-        let classes = Classes::NAMES.map(|name| (name, Set::Right));
+        let classes = Classes::SHORT_NAMES.map(|name| (name, Set::Right));
         let heads: Vec<(&str, Set)> = heads.into_iter().chain(classes).collect();
         let rows: Vec<Vec<String>> = self.0.iter().map(row).collect();
         let mut text = table(&heads, &rows);
@@ -159,10 +149,17 @@ impl Context {
         for (label, line) in self.0.iter().filter(|(_, line)| line.full > 0) {
             put!(
                 text,
-                "{label}: {} calls fill {FULL_PERCENT} % of their model's window or more, the fullest {} %; answers get worse there, and there is soon no room\n",
+                "{label}: {} calls fill {FILLING_PERCENT} % of their model's window or more, the fullest {} %; answers get worse there, and there is soon no room\n",
                 count(line.full),
                 line.fullest
             );
+        }
+        for (label, line) in &self.0 {
+            for (kind, words) in WARNINGS {
+                if let Some(calls) = line.warned.get(kind) {
+                    put!(text, "{label}: {} calls {words}\n", count(*calls));
+                }
+            }
         }
         text
     }
@@ -191,7 +188,7 @@ mod tests {
 
     fn call(number: u64, route: &str, input: u64) -> StoredCall {
         let notes = format!(
-            r#"{{"route":{{"name":"{route}"}},"input":{{"system":10,"tools":20,"tool_results":70}}}}"#
+            r#"{{"route":{{"name":"{route}"}},"context":{{"warnings":[{{"kind":"price_cliff","why":"w"}}]}},"input":{{"system":10,"tools":20,"tool_results":70}}}}"#
         );
         let usage = Usage {
             uncached: Tokens(input),
@@ -225,6 +222,8 @@ mod tests {
             text.contains("a: 1 calls fill 60 %") && text.contains("70 %"),
             "{text}"
         );
+        assert_eq!(a["warnings"]["price_cliff"], 2);
+        assert!(text.contains("b: 1 calls came within 5 %"), "{text}");
         let mut by_task = Context::default();
         by_task.add(&call(1, "a", 1), Of::Field(By::Task), PriceBook::built_in());
         assert!(by_task.text("task").contains('–'));

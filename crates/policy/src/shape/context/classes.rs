@@ -2,29 +2,37 @@
 //!
 //! **Invariant**: every segment is in one class (test `a_call_is_broken_down`).
 
-use serde::Serialize;
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
 use wire::prompt::{Kind, Part, Prompt, Role};
 use wire::usage::Tokens;
 
-/// Estimated input tokens by class; classes without any are left out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// Estimated input tokens by class; in JSON, classes without any are left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Classes {
+    /// System text, also within the conversation.
     #[serde(skip_serializing_if = "is_nothing")]
-    system: u64,
+    pub system: u64,
+    /// Definitions of tools.
     #[serde(skip_serializing_if = "is_nothing")]
-    tools: u64,
+    pub tools: u64,
     /// What was said before the last message.
     #[serde(skip_serializing_if = "is_nothing")]
-    history: u64,
+    pub history: u64,
+    /// Results of tools.
     #[serde(skip_serializing_if = "is_nothing")]
-    tool_results: u64,
+    pub tool_results: u64,
+    /// Thinking blocks.
     #[serde(skip_serializing_if = "is_nothing")]
-    thinking: u64,
+    pub thinking: u64,
+    /// Images, documents and sound.
     #[serde(skip_serializing_if = "is_nothing")]
-    media: u64,
+    pub media: u64,
     /// The last message, results of tools aside.
     #[serde(skip_serializing_if = "is_nothing")]
-    last_message: u64,
+    pub last_message: u64,
 }
 
 #[expect(
@@ -58,6 +66,41 @@ impl Classes {
             *class += size.0;
         }
         classes
+    }
+
+    /// The names in short tables, in the order of [`Classes::all`].
+    pub const SHORT_NAMES: [&str; 7] = [
+        "system", "tools", "history", "results", "thinking", "media", "last",
+    ];
+
+    /// Every class.
+    pub const fn all(&self) -> [u64; 7] {
+        [
+            self.system,
+            self.tools,
+            self.history,
+            self.tool_results,
+            self.thinking,
+            self.media,
+            self.last_message,
+        ]
+    }
+
+    /// The whole input.
+    pub fn sum(&self) -> u64 {
+        self.all().iter().sum()
+    }
+}
+
+impl AddAssign for Classes {
+    fn add_assign(&mut self, other: Self) {
+        self.system += other.system;
+        self.tools += other.tools;
+        self.history += other.history;
+        self.tool_results += other.tool_results;
+        self.thinking += other.thinking;
+        self.media += other.media;
+        self.last_message += other.last_message;
     }
 }
 
