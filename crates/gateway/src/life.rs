@@ -157,10 +157,11 @@ impl Service<'_> {
             .read(&body)
             .map_err(|error| unreadable(error.problem()))?;
         let conversation = conversation(self.call, &request);
-        let mut placed = place(self, &request, pinned, conversation)?;
+        // Boxed, so that what waits for an answer is small.
+        let mut placed = Box::new(place(self, &request, pinned, conversation)?);
         let watched = loops::watch(self, &request, &mut placed)?;
         placed.trimming = trimming(self, &request, &placed).map(Box::new);
-        let context = context::look(self, &request, &mut placed);
+        let context = context::look(self, &request, &mut placed)?;
         let usage = if request.usage_asked {
             UsageDisplay::Shown
         } else {

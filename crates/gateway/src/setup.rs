@@ -19,6 +19,7 @@ use policy::dispatch::{breaker, retry};
 use policy::prices::PriceBook;
 use policy::route::predictor::Predictor;
 use policy::route::rules::When;
+use policy::shape::context::budget::Budget;
 use policy::shape::trim::Level;
 use wire::dialect::Dialect;
 use wire::provider::{Auth, CacheKey};
@@ -196,6 +197,8 @@ pub struct Rule {
     pub loops: Arc<Loops>,
     /// The trim lever.
     pub trim: Trim,
+    /// How much of a context there may be; also what the trim lever does beyond that.
+    pub context: Arc<[Budget]>,
 }
 
 impl Rule {

@@ -30,6 +30,8 @@ pub enum Reason {
     BudgetSpent,
     /// An operator stopped the key, or everything.
     Stopped,
+    /// A part of the prompt is larger than its route allows.
+    ContextTooLarge,
     /// The agent goes in circles, and its route stops those that do.
     Looping,
     /// The upstream could not be reached or did not answer in time.

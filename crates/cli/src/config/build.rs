@@ -24,7 +24,7 @@ use super::raw::{
     RawLogFormat, RawMode, TIMEOUT_MS_CEILING, TIMEOUT_MS_FLOOR,
 };
 use super::secret::Reference;
-use super::{budgets, loops, router, routes, rules};
+use super::{budgets, contexts, loops, router, routes, rules};
 use crate::env::{DATA_HOME, Environment, HOME};
 
 /// The path that keeps everything in memory.
@@ -175,6 +175,7 @@ pub(crate) fn build(
         setup.map_err(|error| build.fault(key_of(&error), format!("cannot be used: {error}")))?;
     build.remarks.extend(routes::remarks(&setup));
     build.remarks.extend(rules::remarks(&setup));
+    build.remarks.extend(contexts::remarks(&setup));
     build.remarks.extend(router::remarks(&setup));
     build.remarks.extend(budgets::remarks(&setup));
     if raw.log.level.trim().is_empty() {

@@ -6,6 +6,7 @@
 pub(crate) mod budgets;
 pub(crate) mod build;
 mod cascades;
+mod contexts;
 pub(crate) mod fault;
 mod loops;
 pub(crate) mod providers;

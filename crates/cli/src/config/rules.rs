@@ -15,6 +15,7 @@ use wire::usage::Tokens;
 
 use super::build::{Build, observing};
 use super::cascades::cascade;
+use super::contexts::budgets;
 use super::fault::ConfigError;
 use super::loops::of_route;
 use super::raw::route::{RawHaving, RawRule, RawTrim};
@@ -101,6 +102,7 @@ impl Entry<'_> {
                 with_tools: raw.think_with_tools,
             },
             loops: of_route(self.build, &raw.id, raw.loops.as_ref())?,
+            context: budgets(self)?,
             trim: Trim {
                 mode: self.lever("trim_lever", raw.trim_lever.or(self.build.raw.levers.trim))?,
                 level: raw.trim.map(|level| match level {

@@ -23,6 +23,9 @@ use policy::money::PicoUsd;
 use policy::prices::PriceBook;
 use policy::prices::model::Model;
 use policy::shape::cache::Grain;
+use policy::shape::trim::prune::Prune;
+use policy::shape::trim::terms::Terms;
+use policy::think::capability::Table;
 use serde::Deserialize;
 use sim::replay::{Call, Input, Replay, Sums, Switch};
 use sim::routed::{Routed, RoutedSums};
@@ -58,6 +61,10 @@ pub(crate) struct ReplayArguments {
     /// Also replay with the trim lever before the cache lever: results of tools in fewer tokens
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     pub(crate) trim: TrimChoice,
+    /// Also leave out old results of tools, once there are more than so many tokens of them, where that
+    /// pays for the cache that it destroys
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) prune: Option<u64>,
     /// Values that calls took from earlier results, one trajectory a line: counts how many of them
     /// trimming leaves there
     #[arg(long, value_name = "FILE")]
@@ -216,9 +223,14 @@ pub(crate) fn measure<'a>(
     let routed = second.map(|second| Routed::new([model, second], priced_at));
     let evidence = arguments.evidence.as_deref().map(trimmed::needed);
     let evidence = evidence.transpose()?.unwrap_or_default();
-    let trimmed = arguments.trim.level().map(|level| {
+    let terms = Terms {
+        level: arguments.trim.level(),
+        folded_beyond: None,
+        prune: prune(arguments, model, priced_at)?,
+    };
+    let trimmed = (!terms.is_nothing()).then(|| {
         let replay = Replay::new(model, priced_at, switch, Grain::Breakpoints)?;
-        anyhow::Ok(Trimmed::new(replay, level, evidence))
+        anyhow::Ok(Trimmed::new(replay, terms, evidence))
     });
     let mut player = Player {
         replay: Replay::new(model, priced_at, switch, Grain::Breakpoints)?,
@@ -267,6 +279,28 @@ pub(crate) fn measure<'a>(
         recorded,
         booked,
     })
+}
+
+/// When old results are left out.
+fn prune(
+    arguments: &ReplayArguments,
+    model: &Model,
+    priced_at: Moment,
+) -> anyhow::Result<Option<Prune>> {
+    let Some(beyond) = arguments.prune else {
+        return Ok(None);
+    };
+    let known = Table::built_in().find(&model.provider, &model.id);
+    if known.is_some_and(|capability| capability.binds_prefix) {
+        bail!(
+            "`{}` binds its thinking to what is before it, so that its history is never edited; leave \
+             `--prune` out",
+            model.id
+        );
+    }
+    let prune = Prune::of(model, priced_at, Tokens(beyond));
+    let prune = prune.with_context(|| format!("`{}` has no price for its input", model.id))?;
+    Ok(Some(prune))
 }
 
 /// The second target, which must speak what the first one speaks.
@@ -357,6 +391,7 @@ mod tests {
             beside: None,
             policy: None,
             trim: super::TrimChoice::Folded,
+            prune: None,
             evidence: None,
             json: true,
         };

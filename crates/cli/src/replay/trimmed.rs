@@ -10,6 +10,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use policy::money::PicoUsd;
+use policy::shape::trim::terms::Terms;
 use policy::shape::trim::{self, Count, Level, Technique};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -120,7 +121,7 @@ pub(super) fn needed(path: &Path) -> anyhow::Result<Needed> {
 /// A replay with trimmed bodies.
 pub(super) struct Trimmed<'a> {
     replay: Replay<'a>,
-    level: Level,
+    terms: Terms,
     counted: Counted,
     needed: Needed,
     step: (String, u64),
@@ -131,10 +132,10 @@ pub(super) struct Trimmed<'a> {
 }
 
 impl<'a> Trimmed<'a> {
-    pub(super) fn new(replay: Replay<'a>, level: Level, needed: Needed) -> Self {
+    pub(super) fn new(replay: Replay<'a>, terms: Terms, needed: Needed) -> Self {
         Self {
             replay,
-            level,
+            terms,
             counted: Counted::default(),
             needed,
             step: (String::new(), 0),
@@ -161,7 +162,7 @@ impl<'a> Trimmed<'a> {
             return Ok(self.replay.call(call, counter)?.policy_cost);
         };
         let request = dialect.read(bytes)?;
-        let trimmed = trim::trim(&request, self.level, &mut self.counted);
+        let trimmed = trim::trim(&request, self.terms, &mut self.counted);
         for (technique, tokens) in &trimmed.saved {
             *self.saved.entry(*technique).or_default() += *tokens;
         }
@@ -412,6 +413,7 @@ mod tests {
             beside: None,
             policy: None,
             trim: TrimChoice::Exact,
+            prune: None,
             evidence: Some(evidence.path().to_owned()),
             json: true,
         };

@@ -135,7 +135,7 @@ const fn usual_tier(dialect: Dialect) -> &'static str {
 
 /// The most tokens of one image, however small it is: 4 784 on Anthropic's models of the highest
 /// resolution; on OpenAI's, 48 169 for eight tiles at `gpt-4o-mini`, which has the dearest ones.
-const fn image_tokens(dialect: Dialect) -> Tokens {
+pub(super) const fn image_tokens(dialect: Dialect) -> Tokens {
     match dialect {
         Dialect::AnthropicMessages => Tokens(4_784),
         Dialect::OpenAiChat => Tokens(48_169),

@@ -27,6 +27,7 @@ use wire::usage::{Tokens, Usage};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Gateway;
+use crate::dispatch::context::seen_as_media;
 use crate::dispatch::degrade::{self, Degraded};
 use crate::dispatch::notes::Notes;
 use crate::dispatch::think::{ThinkNotes, think};
@@ -192,7 +193,7 @@ fn shape_cache(
             &decision,
             request,
             &shaped.splice,
-            Classes::of(&request.prompt, &sizes),
+            Classes::of(&request.prompt, &seen_as_media(request, sizes)),
         ),
         trimmed: trimming.map(|it| (whole, it.saved)),
         terms,

@@ -11,10 +11,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use policy::lately::Lately;
+use policy::shape::context::budget::{Step, beyond};
+use policy::shape::trim::prune::Prune;
 use policy::shape::trim::session::{Held, Thinking, Why, decide};
-use policy::shape::trim::{Count, Level, Progress, Trimmed, VERSION, trim_on};
+use policy::shape::trim::terms::Terms;
+use policy::shape::trim::{Count, Progress, Trimmed, VERSION, trim_on};
 use policy::think::capability::Table;
 use serde::Serialize;
+use wire::dialect::Dialect;
 use wire::dialect::request::Request;
 use wire::prompt::Kind;
 use wire::splice::Splice;
@@ -22,6 +26,7 @@ use wire::usage::{CacheWrites, Tokens, Ttl, Usage};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::life::Service;
+use crate::route::Plan;
 use crate::route::place::Placed;
 use crate::setup::LeverMode;
 
@@ -74,15 +79,15 @@ impl TrimLever {
 
 impl TrimLever {
     /// Trims a call of a conversation, on from where the call before has left off.
-    fn trim(&self, request: &Request<'_>, conversation: u64, level: Level) -> Trimmed {
+    fn trim(&self, request: &Request<'_>, conversation: u64, terms: Terms) -> Trimmed {
         let known = lock(&self.ready).get(conversation);
         let place = known.unwrap_or_else(|| {
             let place = Arc::new(Mutex::new(None));
             lock(&self.ready).put(conversation, Arc::clone(&place));
             place
         });
-        let progress = lock(&place).take().filter(|it| it.level() == level);
-        let mut progress = progress.unwrap_or_else(|| Progress::new(level));
+        let progress = lock(&place).take().filter(|it| it.terms() == terms);
+        let mut progress = progress.unwrap_or_else(|| Progress::new(terms));
         let trimmed = trim_on(request, &mut progress, &mut Counted(self));
         *lock(&place) = Some(progress);
         trimmed
@@ -111,6 +116,8 @@ pub struct Trimming {
     pub splice: Splice,
     /// Input tokens that are not sent.
     pub saved: Tokens,
+    /// Tokens of results as they are sent, where budgets have them counted.
+    pub results: Option<Tokens>,
     /// What is written down.
     pub notes: TrimNotes,
 }
@@ -120,16 +127,27 @@ pub struct Trimming {
 pub struct TrimNotes {
     lever: &'static str,
     /// What it is sent as.
-    sent: &'static str,
+    sent: String,
     /// What the route asks for.
-    wanted: &'static str,
+    wanted: String,
     version: u32,
     /// Input tokens that it saves, or would.
     tokens: u64,
     texts: usize,
     by: Vec<Saved>,
+    /// Old results that are left out whole, or would be.
+    #[serde(skip_serializing_if = "is_none")]
+    pruned: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'static str>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+const fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -143,21 +161,42 @@ pub fn trimming(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -
     let Service { gateway, .. } = *service;
     let (lever, now) = (&gateway.trimming, gateway.clock.now());
     let mode = placed.trim.mode;
-    let asked = placed.trim.level.filter(|_| mode != LeverMode::Off);
-    let wanted = asked.filter(|_| mode == LeverMode::On);
+    let asked = match mode {
+        LeverMode::Off => Terms::default(),
+        LeverMode::Observe | LeverMode::On => terms(service, request, placed),
+    };
+    let wanted = match mode {
+        LeverMode::On => asked,
+        LeverMode::Off | LeverMode::Observe => Terms::default(),
+    };
     let mut held = lock(&lever.held);
     let known = held.get(placed.conversation);
-    let (level, why) = decide(wanted, known, thinking(request, placed), now);
-    held.put(placed.conversation, Held { level, at: now });
+    let (sent, why) = decide(wanted, known, thinking(request, placed), now);
+    held.put(
+        placed.conversation,
+        Held {
+            terms: sent,
+            at: now,
+        },
+    );
     drop(held);
     // Where nothing is sent, what would have been is looked at.
-    let looked_at = level.or(asked)?;
-    let Trimmed { splice, saved } = lever.trim(request, placed.conversation, looked_at);
+    let is_sent = !sent.is_nothing();
+    let looked_at = if is_sent { sent } else { asked };
+    if looked_at.is_nothing() {
+        return None;
+    }
+    let Trimmed {
+        splice,
+        saved,
+        results,
+        pruned,
+    } = lever.trim(request, placed.conversation, looked_at);
     let tokens: Tokens = saved.values().copied().sum();
     let notes = TrimNotes {
         lever: mode.name(),
-        sent: level.map_or("in full", |level| level.name()),
-        wanted: wanted.map_or("in full", |level| level.name()),
+        sent: sent.name(),
+        wanted: wanted.name(),
         version: VERSION,
         tokens: tokens.0,
         texts: splice.edits().len(),
@@ -168,15 +207,45 @@ pub fn trimming(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -
                 tokens: tokens.0,
             })
             .collect(),
+        pruned,
         why: (why == Why::Began)
             .then_some("the session began so, and its prefix may still be warm"),
     };
-    let is_sent = level.is_some();
     Some(Trimming {
         splice: if is_sent { splice } else { Splice::default() },
         saved: if is_sent { tokens } else { Tokens(0) },
+        results: results.filter(|_| is_sent),
         notes,
     })
+}
+
+/// What a route asks for: its level, and what its budgets do with results.
+fn terms(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -> Terms {
+    Terms {
+        level: placed.trim.level,
+        folded_beyond: beyond(&placed.budgets, Step::Compress),
+        prune: beyond(&placed.budgets, Step::Prune)
+            .filter(|_| may_edit(request, placed))
+            .and_then(|beyond| prune(service, placed, beyond)),
+    }
+}
+
+/// When old results are left out: none where the first target's prices are not known.
+fn prune(service: &Service<'_>, placed: &Placed, beyond: Tokens) -> Option<Prune> {
+    let Service { gateway, setup, .. } = *service;
+    let plan = placed.route.first()?;
+    let model = setup.prices.find(&plan.upstream.prices, &plan.model)?;
+    Prune::of(model, gateway.clock.now(), beyond)
+}
+
+/// Whether history may be edited at all: never before a model that binds thinking to what is before it,
+/// or of which that is not known. In OpenAI's chat dialect no thinking travels that could be bound.
+fn may_edit(request: &Request<'_>, placed: &Placed) -> bool {
+    let is_free = |plan: &Plan| {
+        let known = Table::built_in().find(&plan.upstream.prices, &plan.model);
+        known.is_some_and(|capability| !capability.binds_prefix)
+    };
+    request.dialect == Dialect::OpenAiChat || placed.route.plans.iter().all(is_free)
 }
 
 /// Whether thinking in the conversation is bound to the bytes before it.

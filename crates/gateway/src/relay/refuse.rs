@@ -52,7 +52,7 @@ enum Retry {
 
 fn status(reason: Reason) -> (StatusCode, Retry) {
     match reason {
-        Reason::BadRequest => (StatusCode::BAD_REQUEST, Retry::Pointless),
+        Reason::BadRequest | Reason::ContextTooLarge => (StatusCode::BAD_REQUEST, Retry::Pointless),
         Reason::Unauthenticated => (StatusCode::UNAUTHORIZED, Retry::Pointless),
         Reason::UnknownRoute | Reason::UnknownModel | Reason::NotFound => {
             (StatusCode::NOT_FOUND, Retry::Pointless)
@@ -77,6 +77,8 @@ fn status(reason: Reason) -> (StatusCode, Retry) {
 fn problem(refusal: &Refusal) -> Problem {
     let (kind, code) = match refusal.reason {
         Reason::BadRequest => (ProblemKind::InvalidRequest, "invalid_request"),
+        // The code by which agents know that they must compact.
+        Reason::ContextTooLarge => (ProblemKind::InvalidRequest, "context_length_exceeded"),
         Reason::Unauthenticated => (ProblemKind::Unauthenticated, "invalid_api_key"),
         Reason::UnknownRoute => (ProblemKind::NotFound, "unknown_route"),
         Reason::NotFound => (ProblemKind::NotFound, "not_found"),

@@ -133,6 +133,11 @@ impl RouteNotes {
         }
     }
 
+    /// The route's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// With the targets that were weighed.
     pub fn weighed(&mut self, options: &[Weighed<'_>], choice: Choice, outlook: &Outlook) {
         #[expect(

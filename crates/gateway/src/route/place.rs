@@ -11,6 +11,7 @@ use policy::route::economics::{Choice, Offer, Unfit, choose, forecast};
 use policy::route::memory::{Head, Turned};
 use policy::route::rules::{Sight, first};
 use policy::route::sessions::Kind;
+use policy::shape::context::budget::Budget;
 use wire::dialect::Dialect;
 use wire::dialect::request::Request;
 use wire::usage::Tokens;
@@ -47,6 +48,8 @@ pub struct Placed {
     pub think: Think,
     /// What the trim lever may do.
     pub trim: Trim,
+    /// How much of a context there may be.
+    pub budgets: Arc<[Budget]>,
     /// What it does.
     pub trimming: Option<Box<Trimming>>,
     /// What its sender should know of its context.
@@ -84,6 +87,7 @@ impl Placed {
             conversation,
             think,
             trim: Trim::OFF,
+            budgets: Arc::default(),
             trimming: None,
             context: None,
             as_good: Vec::new(),
@@ -246,6 +250,7 @@ pub fn place(
     let levers = (rule.think, Arc::clone(&rule.loops));
     Ok(Placed {
         trim: rule.trim,
+        budgets: Arc::clone(&rule.context),
         as_good: rule.as_good.clone(),
         instead_of,
         notes: Some(notes),

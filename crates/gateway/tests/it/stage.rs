@@ -308,6 +308,7 @@ pub(crate) fn rule(mode: LeverMode) -> Rule {
         think: Think::OFF,
         loops: Loops::OFF.into(),
         trim: Trim::OFF,
+        context: Arc::default(),
     }
 }
 

@@ -280,6 +280,13 @@ impl Model {
         })
     }
 
+    /// The largest input before the first edge.
+    pub fn edge(&self, at: Moment) -> Option<Tokens> {
+        let rows = self.steps(at, None).ok()?;
+        let above = rows.get(1)?;
+        Some(Tokens(above.from_input.0.saturating_sub(1)))
+    }
+
     /// The tier's rows in force, one for each size, smallest first; special hours win.
     fn steps(&self, at: Moment, tier: Option<&str>) -> Result<Vec<&Row>, Unpriced> {
         let window = self.window(at).ok_or_else(|| Unpriced::Date {

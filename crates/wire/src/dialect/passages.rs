@@ -15,6 +15,8 @@ use crate::splice::{Reason, Splice};
 /// A text of the conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passage {
+    /// The segment of the prompt that it stands in.
+    pub segment: usize,
     /// Whose words they are; results of tools are the tool's.
     pub role: Role,
     /// The text, escapes read.
@@ -30,7 +32,7 @@ impl Request<'_> {
     /// The texts of the conversation in order; tools, system text, thinking and media are not in it.
     pub fn passages(&self) -> Vec<Passage> {
         let mut passages = Vec::new();
-        for segment in &self.prompt.segments {
+        for (index, segment) in self.prompt.segments.iter().enumerate() {
             if segment.part != Part::Messages || segment.role == Role::System {
                 continue;
             }
@@ -41,6 +43,7 @@ impl Request<'_> {
                 continue;
             };
             let mut found = Found {
+                segment: index,
                 start: segment.span.start,
                 role: segment.role,
                 is_error: tape.root().get("is_error").and_then(|flag| flag.as_bool()) == Some(true),
@@ -65,6 +68,7 @@ impl Request<'_> {
 
 /// Passages of one segment.
 struct Found<'p> {
+    segment: usize,
     /// Where the segment begins in the body.
     start: usize,
     role: Role,
@@ -75,6 +79,7 @@ struct Found<'p> {
 impl Found<'_> {
     fn push(&mut self, text: String, span: Option<Range<usize>>) {
         self.passages.push(Passage {
+            segment: self.segment,
             role: self.role,
             text,
             span,

@@ -136,6 +136,7 @@ pub(crate) fn run(arguments: &Scaled, month: Rate) -> anyhow::Result<ExitCode> {
         beside: None,
         policy: None,
         trim,
+        prune: None,
         evidence: None,
         json: false,
     };

@@ -107,6 +107,60 @@ pub(crate) struct RawRule {
     /// what it began with. Default: what `[levers]` says.
     #[serde(default)]
     pub(crate) trim_lever: Option<RawLeverMode>,
+    /// How many tokens classes of the context may have. Default: any.
+    #[serde(default)]
+    pub(crate) context: Vec<RawContext>,
+}
+
+/// How many tokens a class of the context may have, and what follows beyond that. Beyond it, a call is
+/// noted and told (`x-tokenwise-context`), whatever else follows.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawContext {
+    /// The class, as `tokenwise report --context` breaks calls down; `input` is all of it.
+    pub(crate) class: RawClass,
+    /// The most tokens, from 1000 to 10000000, as estimated before a call is sent.
+    pub(crate) tokens_max: u64,
+    /// What follows beyond that, in the order `compress`, `prune`, `refuse`. The first two are for
+    /// `tool_results` and are the trim lever's: they act where `trim_lever` is `on`. Default: nothing.
+    #[serde(default)]
+    pub(crate) over: Vec<RawOver>,
+}
+
+/// A class of the context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawClass {
+    /// System text.
+    System,
+    /// Definitions of tools.
+    Tools,
+    /// What was said before the last message.
+    History,
+    /// Results of tools.
+    ToolResults,
+    /// Thinking blocks.
+    Thinking,
+    /// Images, documents and sound.
+    Media,
+    /// The last message, results of tools aside.
+    LastMessage,
+    /// Everything.
+    Input,
+}
+
+/// What follows when a budget of the context is exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RawOver {
+    /// Results that come from then on are folded, as with `trim = "folded"`.
+    Compress,
+    /// Old results are left out whole, where that pays for the prompt cache that it destroys, or where
+    /// the window or a price cliff forces it; never before models that bind thinking to what is before
+    /// it. What was left out once stays left out.
+    Prune,
+    /// The call is refused with advice.
+    Refuse,
 }
 
 /// What is done about agents that go in circles: that repeat the same calls with the same results, the

@@ -14,9 +14,11 @@ mod failure;
 mod fold;
 mod heading;
 mod page;
+pub mod prune;
 mod repeat;
 mod screen;
 pub mod session;
+pub mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -24,12 +26,14 @@ use std::collections::{BTreeMap, HashSet};
 
 use wire::dialect::passages::Passage;
 use wire::dialect::request::Request;
-use wire::prompt::{Part, Role};
+use wire::prompt::{Kind, Part, Role};
 use wire::splice::Splice;
 use wire::usage::Tokens;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use repeat::Earlier;
+use prune::{Sent, Weighed, candidates, stub};
+use repeat::{Earlier, Referring};
+use terms::Terms;
 
 /// Changes whenever the same content would be trimmed to other bytes: a conversation that began under
 /// one version is not continued under another.
@@ -48,6 +52,9 @@ const PROMPT_BYTES_MIN: usize = 6_000;
 
 /// A change that saves fewer tokens is not worth that the model reads something unusual.
 const TOKENS_SAVED_MIN: u64 = 12;
+
+/// 1 200 tokens: an image of 1280 × 720 on Anthropic's models (`../shared/facts/providers.md` D).
+const MEDIA_TOKENS: Tokens = Tokens(1_200);
 
 /// What may be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +92,8 @@ pub enum Technique {
     Heading,
     /// What the conversation says already was left out.
     Repeat,
+    /// An old result was left out whole.
+    Prune,
 }
 
 impl Technique {
@@ -98,6 +107,7 @@ impl Technique {
             Self::Fold => "fold",
             Self::Heading => "heading",
             Self::Repeat => "repeat",
+            Self::Prune => "prune",
         }
     }
 }
@@ -115,13 +125,17 @@ pub struct Trimmed {
     pub splice: Splice,
     /// Tokens saved, by what was done.
     pub saved: BTreeMap<Technique, Tokens>,
+    /// Tokens of results as they are sent, where the terms have them counted.
+    pub results: Option<Tokens>,
+    /// Places among the results that were left out whole.
+    pub pruned: usize,
 }
 
 /// What is known of a conversation so far: kept, it spares the next call of the conversation the work on
 /// what both have; lost, it changes nothing.
 #[derive(Debug)]
 pub struct Progress {
-    level: Level,
+    terms: Terms,
     /// Bytes of tools and system text.
     head: usize,
     /// Bytes of the prompt so far, as they are sent.
@@ -132,6 +146,25 @@ pub struct Progress {
     asked: HashSet<u64>,
     /// Whether the model has said something.
     answered: bool,
+    tally: Tally,
+}
+
+/// What is counted where the terms ask for it.
+#[derive(Debug, Default)]
+struct Tally {
+    results: Vec<Sent>,
+    /// Tokens of results that are sent.
+    sent: Tokens,
+    /// Estimated tokens of the whole prompt before each passage.
+    before: Vec<Tokens>,
+    /// The same, all that was read included.
+    prompt: Tokens,
+    /// Calls that were answered.
+    calls: u64,
+    /// Whether the passage before was the model's.
+    is_said: bool,
+    /// Segments that were read.
+    segments: usize,
 }
 
 /// A passage, and what it is sent as.
@@ -140,25 +173,28 @@ struct Seen {
     passage: u64,
     shorter: Option<String>,
     saved: BTreeMap<Technique, Tokens>,
+    /// Passages that have what was left out of it.
+    refers: Vec<usize>,
 }
 
 impl Progress {
     /// Of a conversation that begins.
-    pub fn new(level: Level) -> Self {
+    pub fn new(terms: impl Into<Terms>) -> Self {
         Self {
-            level,
+            terms: terms.into(),
             head: 0,
             sent: 0,
             seen: Vec::new(),
             earlier: Earlier::default(),
             asked: HashSet::new(),
             answered: false,
+            tally: Tally::default(),
         }
     }
 
-    /// How much is left out.
-    pub const fn level(&self) -> Level {
-        self.level
+    /// What may be done.
+    pub const fn terms(&self) -> Terms {
+        self.terms
     }
 
     /// Whether a prompt with this text at its end is large enough to be cached.
@@ -183,8 +219,8 @@ fn hash(passage: &Passage) -> u64 {
 ///
 /// Changed are results of tools, and long texts of the user after the model's first word. Results that
 /// the client marks as errors stay as they are.
-pub fn trim(request: &Request<'_>, level: Level, count: &mut dyn Count) -> Trimmed {
-    trim_on(request, &mut Progress::new(level), count)
+pub fn trim(request: &Request<'_>, terms: impl Into<Terms>, count: &mut dyn Count) -> Trimmed {
+    trim_on(request, &mut Progress::new(terms), count)
 }
 
 /// The same, going on from an earlier call of the conversation, if it is one.
@@ -194,31 +230,48 @@ pub fn trim_on(request: &Request<'_>, progress: &mut Progress, count: &mut dyn C
     let head = segments.filter(|it| it.part != Part::Messages);
     let head = head.map(|segment| segment.span.len()).sum();
     if !progress.is_of(head, &passages) {
-        *progress = Progress::new(progress.level);
+        *progress = Progress::new(progress.terms);
         progress.head = head;
         progress.sent = head;
+        progress.tally.prompt = estimated(head);
+    }
+    for (place, passage) in passages.iter().enumerate().skip(progress.seen.len()) {
+        let mut session = Session {
+            progress: &mut *progress,
+            count: &mut *count,
+        };
+        let before = session.count_to(request, passage);
+        let seen = session.see(passage, place);
+        session.progress.seen.push(seen);
+        session.count_in(passage, place, before);
+        if passage.role == Role::Tool {
+            session.prune(&passages);
+        }
     }
     let mut trimmed = Trimmed::default();
-    for (place, passage) in passages.iter().enumerate() {
-        if place == progress.seen.len() {
-            let seen = Session {
-                progress: &mut *progress,
-                count: &mut *count,
-            }
-            .see(passage);
-            progress.seen.push(seen);
-        }
-        let Some(seen) = progress.seen.get(place) else {
-            continue;
-        };
+    for (passage, seen) in passages.iter().zip(&progress.seen) {
         if let Some(shorter) = &seen.shorter {
             request.set_passage(passage, shorter, &mut trimmed.splice);
         }
         for (technique, tokens) in &seen.saved {
             *trimmed.saved.entry(*technique).or_default() += *tokens;
         }
+        trimmed.pruned += usize::from(seen.saved.contains_key(&Technique::Prune));
     }
+    trimmed.results = progress.terms.counts().then_some(progress.tally.sent);
     trimmed
+}
+
+/// 4 bytes a token: texts that are never changed are not counted.
+const fn estimated(bytes: usize) -> Tokens {
+    Tokens(bytes as u64 / 4)
+}
+
+/// A text that may become shorter.
+struct Text<'t> {
+    original: &'t str,
+    place: usize,
+    level: Level,
 }
 
 /// A conversation that goes on.
@@ -228,13 +281,19 @@ struct Session<'c> {
 }
 
 impl Session<'_> {
-    fn see(&mut self, passage: &Passage) -> Seen {
-        let mut saved = BTreeMap::new();
+    fn see(&mut self, passage: &Passage, place: usize) -> Seen {
+        let (mut saved, mut refers) = (BTreeMap::new(), Vec::new());
         self.progress.answered |= passage.role == Role::Assistant;
-        let shorter = if self.may_change(passage) {
-            self.shorten(&passage.text, &mut saved)
+        let level = self.level(passage).filter(|_| self.may_change(passage));
+        let shorter = if let Some(level) = level {
+            let text = Text {
+                original: &passage.text,
+                place,
+                level,
+            };
+            self.shorten(&text, &mut saved, &mut refers)
         } else {
-            self.progress.earlier.note(&passage.text);
+            self.progress.earlier.note(&passage.text, place);
             if passage.role != Role::Tool {
                 fold::ask(&passage.text, &mut self.progress.asked);
             }
@@ -245,7 +304,134 @@ impl Session<'_> {
             passage: hash(passage),
             shorter,
             saved,
+            refers,
         }
+    }
+
+    /// Counts what stands before a passage that is none: thinking and media.
+    fn count_to(&mut self, request: &Request<'_>, passage: &Passage) -> Tokens {
+        let Progress { terms, tally, .. } = &mut *self.progress;
+        if !terms.counts() {
+            return Tokens(0);
+        }
+        let segments = request.prompt.segments.get(tally.segments..passage.segment);
+        for segment in segments.into_iter().flatten() {
+            tally.prompt += match segment.kind {
+                // Nobody puts a marker there, so that these bytes stay the same.
+                Kind::Thinking => estimated(segment.span.len()),
+                Kind::Media => MEDIA_TOKENS,
+                Kind::Text
+                | Kind::ToolUse
+                | Kind::ToolResult
+                | Kind::ToolDefinition
+                | Kind::Other => Tokens(0),
+            };
+        }
+        tally.segments = tally.segments.max(passage.segment + 1);
+        let is_said = passage.role == Role::Assistant;
+        tally.calls += u64::from(is_said && !tally.is_said);
+        tally.is_said = is_said;
+        tally.prompt
+    }
+
+    /// Counts a passage as it is sent.
+    fn count_in(&mut self, passage: &Passage, place: usize, before: Tokens) {
+        if !self.progress.terms.counts() {
+            return;
+        }
+        let shorter = self
+            .progress
+            .seen
+            .last()
+            .and_then(|it| it.shorter.as_deref());
+        let text = shorter.unwrap_or(&passage.text);
+        let is_result = passage.role == Role::Tool;
+        let tokens = if is_result {
+            self.count.tokens(text)
+        } else {
+            estimated(text.len())
+        };
+        let tally = &mut self.progress.tally;
+        tally.before.push(before);
+        tally.prompt += tokens;
+        if is_result {
+            tally.sent += tokens;
+            tally.results.push(Sent {
+                passage: place,
+                tokens,
+                is_error: passage.is_error || passage.span.is_none(),
+                is_pruned: false,
+            });
+        }
+    }
+
+    /// Leaves old results out, if that is due after the passage that was read last.
+    fn prune(&mut self, passages: &[Passage]) {
+        let Progress {
+            terms,
+            seen,
+            earlier,
+            tally,
+            ..
+        } = &mut *self.progress;
+        let Some(prune) = terms.prune.filter(|it| tally.sent > it.beyond) else {
+            return;
+        };
+        let refers = |passage: usize| seen.get(passage).map_or(&[][..], |it| &it.refers);
+        let gone = candidates(&tally.results, refers, seen.len());
+        let Some(first) = gone.first() else { return };
+        let mut stubs = BTreeMap::new();
+        let mut omitted = Tokens(0);
+        for result in tally.results.iter().filter(|it| gone.contains(&it.passage)) {
+            let Some(passage) = passages.get(result.passage) else {
+                continue;
+            };
+            let stub = stub(&passage.text, result.tokens);
+            let left = self.count.tokens(&stub);
+            let less = Tokens(result.tokens.0.saturating_sub(left.0));
+            omitted += less;
+            stubs.insert(result.passage, (stub, left, less));
+        }
+        let before = tally.before.get(*first).copied().unwrap_or_default();
+        let weighed = Weighed {
+            omitted,
+            behind: Tokens(tally.prompt.0.saturating_sub(before.0)),
+            prompt: tally.prompt,
+            calls: tally.calls + 1,
+        };
+        if !prune.is_due(&weighed) {
+            return;
+        }
+        let mut less_so_far = 0;
+        for (place, seen) in seen.iter_mut().enumerate() {
+            if let Some(before) = tally.before.get_mut(place) {
+                before.0 = before.0.saturating_sub(less_so_far);
+            }
+            if let Some((stub, _, less)) = stubs.get(&place) {
+                seen.shorter = Some(stub.clone());
+                *seen.saved.entry(Technique::Prune).or_default() += *less;
+                less_so_far += less.0;
+            }
+        }
+        for result in &mut tally.results {
+            if let Some((_, left, _)) = stubs.get(&result.passage) {
+                result.tokens = *left;
+                result.is_pruned = true;
+            }
+        }
+        tally.sent = Tokens(tally.sent.0.saturating_sub(omitted.0));
+        tally.prompt = Tokens(tally.prompt.0.saturating_sub(omitted.0));
+        earlier.forget(&gone);
+    }
+
+    /// How much of a passage may be left out.
+    fn level(&mut self, passage: &Passage) -> Option<Level> {
+        let terms = self.progress.terms;
+        if terms.folded_beyond.is_none() || passage.role != Role::Tool {
+            return terms.level;
+        }
+        let whole = self.count.tokens(&passage.text);
+        terms.level_at(self.progress.tally.sent + whole)
     }
 
     fn may_change(&self, passage: &Passage) -> bool {
@@ -261,9 +447,15 @@ impl Session<'_> {
     /// The shorter text, if there is one; what is sent of it is remembered.
     fn shorten(
         &mut self,
-        original: &str,
+        text: &Text<'_>,
         saved: &mut BTreeMap<Technique, Tokens>,
+        refers: &mut Vec<usize>,
     ) -> Option<String> {
+        let Text {
+            original,
+            place,
+            level,
+        } = *text;
         let mut best = Best {
             text: None,
             tokens: None,
@@ -276,20 +468,20 @@ impl Session<'_> {
             let sent = text.as_deref().unwrap_or(original);
             if !self.progress.is_large_with(sent) {
                 saved.clear();
-                self.progress.earlier.note_whole(original);
+                self.progress.earlier.note_whole(original, place);
                 return None;
             }
-            let again = self
-                .progress
-                .earlier
-                .note_whole(sent)
-                .then(|| columns::hint(sent));
+            let before = self.progress.earlier.note_whole(sent, place);
+            let again = before.and_then(|_| columns::hint(sent));
             best.text.clone_from(&text);
-            best.offer(original, Technique::Repeat, again.flatten());
+            best.offer(original, Technique::Repeat, again);
+            if best.text != text {
+                refers.extend(before);
+            }
             return best.text;
         }
         best.step(original, Technique::Screen, screen::carried_out);
-        if self.progress.level == Level::Folded {
+        if level == Level::Folded {
             best.step(original, Technique::Page, page::text);
             best.step(original, Technique::Blob, blob::left_out);
             let asked = &self.progress.asked;
@@ -300,17 +492,19 @@ impl Session<'_> {
         let sent = text.as_deref().unwrap_or(original);
         if !self.progress.is_large_with(sent) {
             saved.clear();
-            self.progress.earlier.note(original);
+            self.progress.earlier.note(original, place);
             return None;
         }
         let reference = self
             .progress
             .earlier
-            .refer(sent, |shorter| best.gain(sent, shorter));
-        if let Some((_, tokens)) = &reference {
-            best.add(Technique::Repeat, *tokens);
-        }
-        reference.map(|(shorter, _)| shorter).or(text)
+            .refer(sent, place, |shorter| best.gain(sent, shorter));
+        let Some(Referring { text, gained, to }) = reference else {
+            return text;
+        };
+        best.add(Technique::Repeat, gained);
+        refers.extend(to);
+        Some(text)
     }
 }
 

@@ -7,7 +7,7 @@
 //! **Invariant**: every line that is left out stands, written out, earlier in the same request (test
 //! `what_is_left_out_stands_earlier`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use wire::usage::Tokens;
 use xxhash_rust::xxh3::xxh3_64;
@@ -75,32 +75,65 @@ struct Run {
     length: usize,
     /// Whether line numbers differ.
     renumbered: bool,
+    /// The passage that it stands in.
+    owner: usize,
 }
 
 /// The texts of a conversation so far.
 #[derive(Debug, Default)]
 pub(super) struct Earlier {
     texts: Vec<Vec<Line>>,
+    /// The passage that each text is.
+    owners: Vec<usize>,
     places: HashMap<u64, Vec<(u32, u32)>>,
-    whole: HashSet<u64>,
+    /// The passages that texts noted as a whole are.
+    whole: HashMap<u64, usize>,
+}
+
+/// A text with notes in place of what stands earlier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Referring {
+    pub(super) text: String,
+    pub(super) gained: Tokens,
+    /// The passages that have what was left out.
+    pub(super) to: Vec<usize>,
 }
 
 impl Earlier {
     /// Notes a text that is sent as it is.
-    pub(super) fn note(&mut self, text: &str) {
-        self.texts.push(Vec::new());
+    pub(super) fn note(&mut self, text: &str, owner: usize) {
+        self.begin(owner);
         for line in text.split('\n') {
             self.push(Line::of(line));
         }
     }
 
-    /// Notes a text as a whole, and tells whether it was noted before.
-    pub(super) fn note_whole(&mut self, text: &str) -> bool {
-        let is_again = !self.whole.insert(xxh3_64(text.as_bytes()));
-        if !is_again {
-            self.note(text);
+    fn begin(&mut self, owner: usize) {
+        self.texts.push(Vec::new());
+        self.owners.push(owner);
+    }
+
+    /// Notes a text as a whole, and gives the passage that said it before.
+    pub(super) fn note_whole(&mut self, text: &str, owner: usize) -> Option<usize> {
+        let hash = xxh3_64(text.as_bytes());
+        let before = self.whole.get(&hash).copied();
+        if before.is_none() {
+            self.whole.insert(hash, owner);
+            self.note(text, owner);
         }
-        is_again
+        before
+    }
+
+    /// What these passages say does not stand there any more.
+    pub(super) fn forget(&mut self, passages: &BTreeSet<usize>) {
+        self.whole.retain(|_, owner| !passages.contains(owner));
+        for (lines, owner) in self.texts.iter_mut().zip(&self.owners) {
+            if passages.contains(owner) {
+                for line in lines {
+                    line.written = false;
+                }
+            }
+        }
     }
 
     fn push(&mut self, line: Line) {
@@ -124,11 +157,13 @@ impl Earlier {
     pub(super) fn refer(
         &mut self,
         text: &str,
+        owner: usize,
         gain: impl FnOnce(&str) -> Option<Tokens>,
-    ) -> Option<(String, Tokens)> {
+    ) -> Option<Referring> {
+        let mut to = Vec::new();
         let lines: Vec<&str> = text.split('\n').collect();
         let read: Vec<Line> = lines.iter().map(|line| Line::of(line)).collect();
-        self.texts.push(Vec::with_capacity(lines.len()));
+        self.begin(owner);
         let mut shorter = String::with_capacity(text.len());
         let (mut at, mut omitted) = (0, 0);
         while let (Some(line), Some(words)) = (read.get(at), lines.get(at)) {
@@ -151,6 +186,7 @@ impl Earlier {
                 }
                 at = last + 1;
                 omitted += 1;
+                to.push(run.owner);
                 continue;
             }
             let head = (run.length > 0 && words.len() > LINE_HEAD_BYTES + OMITTED_BYTES_MIN)
@@ -160,6 +196,7 @@ impl Earlier {
                     shorter.push_str(head);
                     shorter.push_str("[… the rest of this line is identical to earlier output]");
                     omitted += 1;
+                    to.push(run.owner);
                 }
                 None => shorter.push_str(words),
             }
@@ -175,7 +212,11 @@ impl Earlier {
                 self.push(line);
             }
         }
-        gained.map(|gained| (shorter, gained))
+        gained.map(|gained| Referring {
+            text: shorter,
+            gained,
+            to,
+        })
     }
 
     /// The longest run from a line on that stands earlier.
@@ -194,7 +235,11 @@ impl Earlier {
                 read.get(at..).unwrap_or_default(),
             );
             if run.length > longest.length {
-                longest = run;
+                let owner = self.owners.get(*text as usize).copied();
+                longest = Run {
+                    owner: owner.unwrap_or_default(),
+                    ..run
+                };
             }
         }
         longest
@@ -245,10 +290,10 @@ mod tests {
     fn check(earlier: &[&str], text: &str, expect: Option<&str>) {
         let mut session = Earlier::default();
         for earlier in earlier {
-            session.note(earlier);
+            session.note(earlier, 0);
         }
-        let shorter = session.refer(text, |_| Some(Tokens(1)));
-        assert_eq!(shorter.map(|it| it.0).as_deref(), expect, "{text}");
+        let shorter = session.refer(text, 1, |_| Some(Tokens(1)));
+        assert_eq!(shorter.map(|it| it.text).as_deref(), expect, "{text}");
     }
 
     fn lines(prefix: &str, range: std::ops::Range<u32>) -> String {

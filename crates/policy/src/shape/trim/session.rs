@@ -4,10 +4,10 @@
 //! before. Only a change of the configuration needs one: what was sent in full stays in full, and what
 //! was trimmed stays trimmed, until no cache can have it and no thinking is bound to it.
 //!
-//! **Invariant**: a conversation that is known changes its level only when it is cold (test
+//! **Invariant**: a conversation that is known changes its terms only when it is cold (test
 //! `a_conversation_keeps_what_it_began_with`).
 
-use super::Level;
+use super::terms::Terms;
 use crate::moment::Moment;
 
 /// 12 h: the longest lifetime of a cache entry that a provider offers (`wire::usage::Ttl::Hours12`).
@@ -16,8 +16,8 @@ pub const COLD_AFTER_MS: u64 = 12 * 60 * 60 * 1_000;
 /// How a conversation was sent last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// None if it was sent in full.
-    pub level: Option<Level>,
+    /// What was done to it.
+    pub terms: Terms,
     /// When.
     pub at: Moment,
 }
@@ -40,17 +40,12 @@ pub enum Why {
     Began,
 }
 
-/// How to send a conversation for which the configuration wants a level.
-pub fn decide(
-    wanted: Option<Level>,
-    held: Option<Held>,
-    thinking: Thinking,
-    now: Moment,
-) -> (Option<Level>, Why) {
+/// How to send a conversation of which the configuration wants this.
+pub fn decide(wanted: Terms, held: Option<Held>, thinking: Thinking, now: Moment) -> (Terms, Why) {
     let warm =
         held.filter(|held| thinking == Thinking::Bound || now.since(held.at) < COLD_AFTER_MS);
     match warm {
-        Some(held) if held.level != wanted => (held.level, Why::Began),
+        Some(held) if held.terms != wanted => (held.terms, Why::Began),
         Some(_) | None => (wanted, Why::Told),
     }
 }
@@ -58,23 +53,23 @@ pub fn decide(
 #[cfg(test)]
 mod tests {
     use super::super::Level;
-    use super::{COLD_AFTER_MS, Held, Thinking, Why, decide};
+    use super::{COLD_AFTER_MS, Held, Terms, Thinking, Why, decide};
     use crate::moment::Moment;
 
     #[test]
     fn a_conversation_keeps_what_it_began_with() {
-        let exact = Some(Level::Exact);
-        let check = |wanted, held: Option<Option<Level>>, idle, thinking, expect| {
+        let (exact, none) = (Terms::from(Level::Exact), Terms::default());
+        let check = |wanted, held: Option<Terms>, idle, thinking, expect| {
             let at = Moment(1_000);
-            let held = held.map(|level| Held { level, at });
+            let held = held.map(|terms| Held { terms, at });
             assert_eq!(decide(wanted, held, thinking, at.after(idle)), expect);
         };
         let (free, bound) = (Thinking::Free, Thinking::Bound);
         check(exact, None, 0, free, (exact, Why::Told));
         check(exact, Some(exact), 9, bound, (exact, Why::Told));
-        check(exact, Some(None), 9, free, (None, Why::Began));
-        check(None, Some(exact), 9, free, (exact, Why::Began));
-        check(exact, Some(None), COLD_AFTER_MS, free, (exact, Why::Told));
-        check(exact, Some(None), COLD_AFTER_MS, bound, (None, Why::Began));
+        check(exact, Some(none), 9, free, (none, Why::Began));
+        check(none, Some(exact), 9, free, (exact, Why::Began));
+        check(exact, Some(none), COLD_AFTER_MS, free, (exact, Why::Told));
+        check(exact, Some(none), COLD_AFTER_MS, bound, (none, Why::Began));
     }
 }

@@ -11,7 +11,9 @@ use wire::json::Tape;
 use wire::prompt::Role;
 use wire::usage::Tokens;
 
-use super::{Count, Level, PROMPT_BYTES_MIN, Progress, trim, trim_on};
+use super::prune::{Prune, Ratios};
+use super::terms::Terms;
+use super::{Count, Level, PROMPT_BYTES_MIN, Progress, Technique, trim, trim_on};
 
 /// Counts runs of letters, and every other sign.
 struct Runs;
@@ -28,6 +30,11 @@ type Said = (u8, u8, u32, u32);
 
 fn said() -> impl Strategy<Value = Vec<Said>> {
     prop::collection::vec((0..4_u8, 0..11_u8, 0..4_u32, 0..30_u32), 1..9)
+}
+
+/// A conversation that is long enough for old results.
+fn long() -> impl Strategy<Value = Vec<Said>> {
+    prop::collection::vec((1..4_u8, 0..11_u8, 0..4_u32, 0..30_u32), 8..18)
 }
 
 /// A text of a kind; equal numbers make equal texts, near numbers overlapping ones.
@@ -99,9 +106,9 @@ fn body(dialect: Dialect, messages: &[String]) -> String {
     }
 }
 
-fn trimmed(dialect: Dialect, body: &str, level: Level) -> Vec<u8> {
+fn trimmed(dialect: Dialect, body: &str, terms: impl Into<Terms>) -> Vec<u8> {
     let request = dialect.read(body.as_bytes()).unwrap();
-    trim(&request, level, &mut Runs)
+    trim(&request, terms, &mut Runs)
         .splice
         .apply(body.as_bytes())
 }
@@ -123,6 +130,50 @@ fn a_prompt_is_not_kept_below_what_is_cached() {
         assert!(trimmed(dialect, &large, Level::Folded).len() < large.len());
         assert_eq!(trimmed(dialect, &small, Level::Folded), small.as_bytes());
     }
+}
+
+#[test]
+fn nothing_refers_to_what_was_left_out() {
+    let dialect = Dialect::OpenAiChat;
+    let listing = text(0, 100, 60);
+    let result = |text: &str| json!({"role": "tool", "tool_call_id": "c", "content": text});
+    let said = json!({"role": "assistant", "content": "go on"});
+    let terms = Terms {
+        level: Some(Level::Exact),
+        prune: Some(Prune {
+            beyond: Tokens(400),
+            ratios: Ratios {
+                read: 1_000,
+                write: 1_000,
+            },
+            full: None,
+            cliff: None,
+        }),
+        ..Terms::default()
+    };
+    let sent = |first: &[Value]| {
+        let others = (0..6).flat_map(|place| {
+            let other = text(0, place * 10, 60);
+            [said.clone(), result(&other)]
+        });
+        let messages = first.iter().cloned().chain(others);
+        let messages = messages.chain([said.clone(), result(&listing)]);
+        let messages: Vec<String> = messages.map(|message| message.to_string()).collect();
+        let body = body(dialect, &messages);
+        let sent = passages(dialect, &trimmed(dialect, &body, terms));
+        let results = sent.into_iter().filter(|it| it.role == Role::Tool);
+        results.map(|it| it.text).collect::<Vec<String>>()
+    };
+    let is_left_out = |text: &String| text.contains("were left out here");
+    // The listing is gone, so that it is said in full when it comes again.
+    let results = sent(&[result(&listing)]);
+    assert!(is_left_out(&results[0]), "{}", results[0]);
+    assert_eq!(results.last(), Some(&listing));
+    // A second one that refers to it is too short to be left out, and keeps it.
+    let results = sent(&[result(&listing), said.clone(), result(&listing)]);
+    let left_out: Vec<bool> = results[..3].iter().map(is_left_out).collect();
+    assert_eq!(left_out, [false, false, true]);
+    assert!(results[1].contains("identical to earlier output"));
 }
 
 proptest! {
@@ -161,6 +212,54 @@ proptest! {
                 let going_on = trim_on(&request, &mut progress, &mut Runs);
                 prop_assert_eq!(going_on, trim(&request, Level::Folded, &mut Runs));
             }
+        }
+    }
+
+    /// A result that was left out whole is left out of every later call, in the same words; whatever else
+    /// was sent is sent again, byte for byte, until an edit. The newest results and errors stay.
+    #[test]
+    fn what_was_left_out_stays_left_out(
+        said in long(), beyond in 0..2_000_u64, read in 1..11_u64, dialect in 0..2_usize,
+    ) {
+        let terms = Terms {
+            level: Some(Level::Exact),
+            folded_beyond: Some(Tokens(beyond / 2)),
+            prune: Some(Prune {
+                beyond: Tokens(beyond),
+                ratios: Ratios { read: read * 100, write: 1_250 },
+                full: Some(Tokens(4_000)),
+                cliff: Some(Tokens(3_000)),
+            }),
+        };
+        let dialect = Dialect::ALL[dialect];
+        let messages = messages(dialect, &said);
+        let mut before: Vec<Passage> = Vec::new();
+        let mut progress = Progress::new(terms);
+        for length in 1..=messages.len() {
+            let body = body(dialect, &messages[..length]);
+            let request = dialect.read(body.as_bytes()).unwrap();
+            let going_on = trim_on(&request, &mut progress, &mut Runs);
+            if length % 2 == 0 {
+                prop_assert_eq!(&going_on, &trim(&request, terms, &mut Runs));
+            }
+            let sent = going_on.splice.apply(body.as_bytes());
+            let whole = passages(dialect, body.as_bytes());
+            let after = passages(dialect, &sent);
+            let mut pruned = 0;
+            for (place, (whole, after)) in whole.iter().zip(&after).enumerate() {
+                let is_pruned = after.text.contains("were left out here to save room");
+                pruned += usize::from(is_pruned);
+                prop_assert!(!is_pruned || whole.role == Role::Tool && !whole.is_error);
+                prop_assert!(!is_json(&whole.text) || is_json(&after.text));
+                let is_same = before.get(place).is_none_or(|before| before.text == after.text);
+                prop_assert!(is_same || is_pruned);
+            }
+            prop_assert_eq!(pruned, going_on.pruned);
+            prop_assert_eq!(pruned > 0, going_on.saved.contains_key(&Technique::Prune));
+            let results = after.iter().filter(|it| it.role == Role::Tool);
+            let newest = results.rev().take(5);
+            prop_assert!(newest.clone().all(|it| !it.text.contains("were left out here")));
+            before = after;
         }
     }
 

@@ -1,0 +1,89 @@
+//! What may be done with a conversation's results of tools, and from which size on.
+//!
+//! **Invariant**: a level alone means that level from the beginning and nothing else (test
+//! `a_level_is_all_that_it_says`).
+
+use wire::usage::Tokens;
+
+use super::Level;
+use super::prune::Prune;
+
+/// What may be done; the same terms do the same to the same request, always and everywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// From the beginning; none leaves results as they are.
+    pub level: Option<Level>,
+    /// Results that come when there are more than so many tokens of them are folded.
+    pub folded_beyond: Option<Tokens>,
+    /// When old results are left out.
+    pub prune: Option<Prune>,
+}
+
+impl From<Level> for Terms {
+    fn from(level: Level) -> Self {
+        Self {
+            level: Some(level),
+            ..Self::default()
+        }
+    }
+}
+
+impl Terms {
+    /// Whether nothing is done at all.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether results have to be counted.
+    pub(super) const fn counts(&self) -> bool {
+        self.folded_beyond.is_some() || self.prune.is_some()
+    }
+
+    /// How much of a result is left out with which there are so many tokens of them.
+    pub(super) fn level_at(&self, results: Tokens) -> Option<Level> {
+        let is_beyond = self.folded_beyond.is_some_and(|most| results > most);
+        if is_beyond {
+            Some(Level::Folded)
+        } else {
+            self.level
+        }
+    }
+
+    /// In words, for notes.
+    pub fn name(&self) -> String {
+        let mut words = Vec::new();
+        if let Some(level) = self.level {
+            words.push(level.name().to_owned());
+        }
+        if let Some(most) = self.folded_beyond {
+            words.push(format!("folded beyond {most}"));
+        }
+        if let Some(prune) = &self.prune {
+            words.push(format!("pruned beyond {}", prune.beyond));
+        }
+        if words.is_empty() {
+            return "in full".to_owned();
+        }
+        words.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Level, Terms, Tokens};
+
+    #[test]
+    fn a_level_is_all_that_it_says() {
+        let exact = Terms::from(Level::Exact);
+        assert_eq!(exact.level_at(Tokens(u64::MAX)), Some(Level::Exact));
+        assert_eq!((exact.name().as_str(), exact.counts()), ("exact", false));
+        let none = Terms::default();
+        assert!(none.is_nothing() && none.level_at(Tokens(9)).is_none());
+        let both = Terms {
+            folded_beyond: Some(Tokens(10)),
+            ..exact
+        };
+        assert_eq!(both.level_at(Tokens(10)), Some(Level::Exact));
+        assert_eq!(both.level_at(Tokens(11)), Some(Level::Folded));
+    }
+}
