@@ -24,13 +24,14 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::Gateway;
 use crate::dispatch::context;
 use crate::dispatch::degrade;
+use crate::dispatch::focus::focused;
 use crate::dispatch::headers;
 use crate::dispatch::hold::Bound;
 use crate::dispatch::legs::{self, Job};
 use crate::dispatch::loops;
 use crate::dispatch::send::{self, Outgoing, Unanswered};
 use crate::dispatch::shape::{self, Shaped};
-use crate::dispatch::trim::trimming;
+use crate::dispatch::trim::{decided, trimming};
 use crate::dispatch::wrap_up::wrap_up;
 use crate::receive::endpoint::Endpoint;
 use crate::receive::{Body, Call, Turned, receive};
@@ -159,6 +160,15 @@ impl Service<'_> {
         let conversation = conversation(self.call, &request);
         // Boxed, so that what waits for an answer is small.
         let mut placed = Box::new(place(self, &request, pinned, conversation)?);
+        placed.decided = decided(self, &request, &placed);
+        let focused = focused(self, &request, &mut placed);
+        let body = focused.as_ref().unwrap_or(&body);
+        // From here on it is as if the client had sent it so.
+        let request = match focused {
+            Some(_) => dialect.read(body),
+            None => Ok(request),
+        };
+        let request = request.map_err(|error| unreadable(error.problem()))?;
         let watched = loops::watch(self, &request, &mut placed)?;
         placed.trimming = trimming(self, &request, &placed).map(Box::new);
         let context = context::look(self, &request, &mut placed)?;
@@ -173,7 +183,7 @@ impl Service<'_> {
             placed: Some(&placed),
             degraded: None,
             user: user(&request),
-            body: &body,
+            body,
             path: main_path(dialect),
             meter: Meter::Dialect(dialect, usage),
             need: Need {

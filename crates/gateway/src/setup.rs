@@ -23,6 +23,7 @@ use policy::shape::context::budget::Budget;
 use policy::shape::trim::Level;
 use wire::dialect::Dialect;
 use wire::provider::{Auth, CacheKey};
+use wire::usage::Tokens;
 
 use crate::admin::token::AdminToken;
 use crate::setup::cascade::Cascade;
@@ -217,6 +218,8 @@ pub struct Trim {
     pub mode: LeverMode,
     /// How much may be left out; none where no route says so.
     pub level: Option<Level>,
+    /// The most tokens of documents that a question comes with.
+    pub focus: Option<Tokens>,
 }
 
 impl Trim {
@@ -224,6 +227,7 @@ impl Trim {
     pub const OFF: Self = Self {
         mode: LeverMode::Off,
         level: None,
+        focus: None,
     };
 }
 

@@ -21,6 +21,8 @@ pub enum Reason {
     Reasoning,
     /// A text that says the same in fewer tokens.
     Trimmed,
+    /// Documents that do not earn their place for a question.
+    Focused,
     /// A word to an agent that goes in circles.
     Nudge,
 }

@@ -4,6 +4,7 @@
 //! **Invariant**: a conversation's questions are never ranked with weights that were trained on them,
 //! except in the row that says so (test `conversations_are_left_out_in_turn`).
 
+mod documents;
 mod rivals;
 
 use std::collections::BTreeSet;
@@ -45,6 +46,9 @@ enum Action {
     /// The share of questions all of whose evidence is kept at budgets of 5 to 75 % of the tokens,
     /// beside recency, chance, BM25, and BM25 with neighbours.
     Eval(Eval),
+    /// The same for the live path: each session is a document before the question. What would be sent
+    /// is looked at, beside BM25 and recency, and whether the evidence stands first or last.
+    Documents(Eval),
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,8 +84,25 @@ struct Question {
 
 /// Runs the evaluation.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Action::Eval(eval) = &arguments.action;
+    let eval = match &arguments.action {
+        Action::Eval(eval) => eval,
+        Action::Documents(eval) => return on_documents(eval),
+    };
     let figures = evaluate(&eval.data)?;
+    if eval.format.json {
+        print::json(&figures.json())?;
+    } else {
+        print::out(&figures.text())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the evaluation of the live path.
+fn on_documents(eval: &Eval) -> anyhow::Result<ExitCode> {
+    let mut figures = documents::Figures::default();
+    read_lines(&eval.data, |line| {
+        figures.ask(&serde_json::from_value(line)?)
+    })?;
     if eval.format.json {
         print::json(&figures.json())?;
     } else {

@@ -76,6 +76,22 @@ fn budget(entry: Entry<'_>, raw: &RawContext) -> Result<Budget, ConfigError> {
     })
 }
 
+/// The most tokens of documents.
+pub(super) fn focus_tokens(entry: Entry<'_>) -> Result<Option<Tokens>, ConfigError> {
+    let Some(tokens) = entry.raw.focus_tokens else {
+        return Ok(None);
+    };
+    if entry.build.raw.levers.passthrough {
+        let problem = "contradicts `passthrough = true` in [levers]; leave one of them out";
+        return Err(entry.fault("focus_tokens", problem));
+    }
+    if !(TOKENS_FLOOR..=TOKENS_CEILING).contains(&tokens) {
+        let problem = format!("is {tokens}; allowed: {TOKENS_FLOOR} to {TOKENS_CEILING}");
+        return Err(entry.fault("focus_tokens", problem));
+    }
+    Ok(Some(Tokens(tokens)))
+}
+
 /// What the reader should know: steps that only observe.
 pub(super) fn remarks(setup: &Setup) -> Vec<String> {
     let watched = setup
@@ -84,12 +100,14 @@ pub(super) fn remarks(setup: &Setup) -> Vec<String> {
         .filter(|it| it.trim.mode != LeverMode::On);
     let idle = watched.filter_map(|rule| {
         let steps = rule.context.iter().flat_map(|budget| &budget.over);
-        let step = steps.copied().find(|step| *step != Step::Refuse)?;
+        let step = steps.copied().find(|step| *step != Step::Refuse);
+        let step = step.map(|step| format!("lists `{}` in `context.over`", step.name()));
+        let focus = rule.trim.focus.map(|_| "has `focus_tokens`".to_owned());
         Some(format!(
-            "the route `{}` lists `{}` in `context.over`, and its trim lever is `{}`: nothing is \
-             shortened until `trim_lever` is `on`",
+            "the route `{}` {}, and its trim lever is `{}`: nothing is left out until `trim_lever` is \
+             `on`",
             rule.name,
-            step.name(),
+            step.or(focus)?,
             rule.trim.mode.name()
         ))
     });
@@ -156,6 +174,9 @@ mod tests {
         );
         let on = text.replace("id = \"a\"\n", "id = \"a\"\ntrim_lever = \"on\"\n");
         assert_eq!(parse(&on).unwrap().remarks, Vec::<String>::new());
+        let focused = route("focus_tokens = 8_000\ntrim_lever = \"on\"\n");
+        let focused = parse(&focused).unwrap();
+        assert_eq!(focused.settings().rules[0].trim.focus, Some(Tokens(8_000)));
         let refuses = parse(&results("60_000", "\"refuse\"")).unwrap();
         assert_eq!(refuses.remarks, Vec::<String>::new());
     }
@@ -191,6 +212,14 @@ mod tests {
             (
                 twice,
                 "`routes.a.context` has two budgets for `tool_results`",
+            ),
+            (
+                route("focus_tokens = 10\n"),
+                "`routes.a.focus_tokens` is 10; allowed: 1000 to 10000000",
+            ),
+            (
+                route("focus_tokens = 5000\n[levers]\npassthrough = true\n"),
+                "`routes.a.focus_tokens` contradicts `passthrough = true`",
             ),
             (
                 results("5000", "\"compact\""),

@@ -15,7 +15,7 @@ use wire::usage::Tokens;
 
 use super::build::{Build, observing};
 use super::cascades::cascade;
-use super::contexts::budgets;
+use super::contexts::{budgets, focus_tokens};
 use super::fault::ConfigError;
 use super::loops::of_route;
 use super::raw::route::{RawHaving, RawRule, RawTrim};
@@ -105,6 +105,7 @@ impl Entry<'_> {
             context: budgets(self)?,
             trim: Trim {
                 mode: self.lever("trim_lever", raw.trim_lever.or(self.build.raw.levers.trim))?,
+                focus: focus_tokens(self)?,
                 level: raw.trim.map(|level| match level {
                     RawTrim::Exact => Level::Exact,
                     RawTrim::Folded => Level::Folded,
@@ -252,7 +253,11 @@ mod tests {
             (rules[0].mode, rules[1].mode),
             (LeverMode::On, LeverMode::Observe)
         );
-        let trim = |mode, level| Trim { mode, level };
+        let trim = |mode, level| Trim {
+            mode,
+            level,
+            focus: None,
+        };
         let expect = [
             trim(LeverMode::Observe, None),
             trim(LeverMode::On, Some(Level::Folded)),

@@ -227,6 +227,7 @@ pub(crate) fn measure<'a>(
         level: arguments.trim.level(),
         folded_beyond: None,
         prune: prune(arguments, model, priced_at)?,
+        focus: None,
     };
     let trimmed = (!terms.is_nothing()).then(|| {
         let replay = Replay::new(model, priced_at, switch, Grain::Breakpoints)?;

@@ -61,11 +61,15 @@ pub fn look(
     request: &Request<'_>,
     placed: &mut Placed,
 ) -> Result<Context, Refusal> {
+    let focused = placed.focused.as_ref().and_then(|notes| notes.header());
+    let mut context = Context {
+        headers: focused.into_iter().collect(),
+    };
     let Some(plan) = placed.route.first() else {
-        return Ok(Context::default());
+        return Ok(context);
     };
     if service.setup.cache == LeverMode::Off && placed.budgets.is_empty() {
-        return Ok(Context::default());
+        return Ok(context);
     }
     let sizes = sizes(service, request, placed, plan);
     let mut classes = Classes::of(&request.prompt, &sizes);
@@ -80,19 +84,19 @@ pub fn look(
     }
     let warned = warned(service, request, plan, &sizes);
     if warned.is_empty() && over.is_empty() {
-        return Ok(Context::default());
+        return Ok(context);
     }
     let told = warned.iter().map(|it| (it.name(), it.figures()));
     let told = told.chain(over.iter().map(|it| ("over_budget", it.figures())));
     let headers = told.filter_map(|(kind, figures)| {
         HeaderValue::from_str(&format!("kind={kind}; {figures}")).ok()
     });
-    let headers = headers.collect();
+    context.headers.extend(headers);
     placed.context = Some(ContextNotes {
         warnings: warned.iter().map(WarningNote::of).collect(),
         over: over.iter().map(OverNote::of).collect(),
     });
-    Ok(Context { headers })
+    Ok(context)
 }
 
 /// The sizes of the segments as they will be sent.

@@ -8,6 +8,7 @@ pub mod cascade;
 pub mod context;
 pub mod degrade;
 pub mod extras;
+pub mod focus;
 pub mod headers;
 pub mod health;
 pub mod hedge;

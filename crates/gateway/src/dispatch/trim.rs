@@ -95,7 +95,7 @@ impl TrimLever {
 }
 
 /// Counts each text once.
-struct Counted<'l>(&'l TrimLever);
+pub(super) struct Counted<'l>(pub(super) &'l TrimLever);
 
 impl Count for Counted<'_> {
     fn tokens(&mut self, text: &str) -> Tokens {
@@ -156,8 +156,31 @@ struct Saved {
     tokens: u64,
 }
 
-/// Decides what a call is sent as. Gives nothing where no route speaks of it and it is sent in full.
-pub fn trimming(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -> Option<Trimming> {
+/// What is done with a call's texts, and what would be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Decided {
+    /// What is done.
+    pub sent: Terms,
+    /// What the route asks for.
+    wanted: Terms,
+    /// What it would ask for were the lever on.
+    asked: Terms,
+    began: bool,
+}
+
+impl Decided {
+    /// What is looked at: where nothing is done, what would be.
+    pub fn looked_at(&self) -> Terms {
+        if self.sent.is_nothing() {
+            self.asked
+        } else {
+            self.sent
+        }
+    }
+}
+
+/// Decides how a call of a conversation is sent.
+pub fn decided(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -> Decided {
     let Service { gateway, .. } = *service;
     let (lever, now) = (&gateway.trimming, gateway.clock.now());
     let mode = placed.trim.mode;
@@ -179,13 +202,23 @@ pub fn trimming(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -
             at: now,
         },
     );
-    drop(held);
-    // Where nothing is sent, what would have been is looked at.
-    let is_sent = !sent.is_nothing();
-    let looked_at = if is_sent { sent } else { asked };
-    if looked_at.is_nothing() {
+    Decided {
+        sent,
+        wanted,
+        asked,
+        began: why == Why::Began,
+    }
+}
+
+/// Trims a call. Gives nothing where no route speaks of it and it is sent in full.
+pub fn trimming(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -> Option<Trimming> {
+    let lever = &service.gateway.trimming;
+    let decided = placed.decided;
+    let looked_at = decided.looked_at();
+    if !looked_at.trims() {
         return None;
     }
+    let is_sent = !decided.sent.is_nothing();
     let Trimmed {
         splice,
         saved,
@@ -194,9 +227,9 @@ pub fn trimming(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -
     } = lever.trim(request, placed.conversation, looked_at);
     let tokens: Tokens = saved.values().copied().sum();
     let notes = TrimNotes {
-        lever: mode.name(),
-        sent: sent.name(),
-        wanted: wanted.name(),
+        lever: placed.trim.mode.name(),
+        sent: decided.sent.name(),
+        wanted: decided.wanted.name(),
         version: VERSION,
         tokens: tokens.0,
         texts: splice.edits().len(),
@@ -208,7 +241,8 @@ pub fn trimming(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -
             })
             .collect(),
         pruned,
-        why: (why == Why::Began)
+        why: decided
+            .began
             .then_some("the session began so, and its prefix may still be warm"),
     };
     Some(Trimming {
@@ -227,6 +261,7 @@ fn terms(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -> Terms
         prune: beyond(&placed.budgets, Step::Prune)
             .filter(|_| may_edit(request, placed))
             .and_then(|beyond| prune(service, placed, beyond)),
+        focus: placed.trim.focus,
     }
 }
 

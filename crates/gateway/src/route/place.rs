@@ -18,8 +18,9 @@ use wire::usage::Tokens;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dispatch::context::ContextNotes;
+use crate::dispatch::focus::FocusNotes;
 use crate::dispatch::loops::LoopNotes;
-use crate::dispatch::trim::Trimming;
+use crate::dispatch::trim::{Decided, Trimming};
 use crate::life::Service;
 use crate::receive::Call;
 use crate::route::cascade::{Cascading, First, Talk, cascading};
@@ -50,6 +51,10 @@ pub struct Placed {
     pub trim: Trim,
     /// How much of a context there may be.
     pub budgets: Arc<[Budget]>,
+    /// What is done with its texts.
+    pub decided: Decided,
+    /// What became of its documents.
+    pub focused: Option<Box<FocusNotes>>,
     /// What it does.
     pub trimming: Option<Box<Trimming>>,
     /// What its sender should know of its context.
@@ -88,6 +93,8 @@ impl Placed {
             think,
             trim: Trim::OFF,
             budgets: Arc::default(),
+            decided: Decided::default(),
+            focused: None,
             trimming: None,
             context: None,
             as_good: Vec::new(),
@@ -126,6 +133,7 @@ impl Placed {
                 .unwrap_or_default(),
             trim: self.trimming.as_ref().map(|it| it.notes.clone()),
             context: self.context.clone(),
+            focused: self.focused.clone(),
             cascade: self
                 .cascade
                 .as_ref()

@@ -17,6 +17,7 @@ use crate::admit::stops::Live;
 use crate::admit::told::told;
 use crate::dispatch::context::ContextNotes;
 use crate::dispatch::degrade::Degraded;
+use crate::dispatch::focus::FocusNotes;
 use crate::dispatch::loops::LoopNotes;
 use crate::dispatch::shape::Shaped;
 use crate::dispatch::trim::TrimNotes;
@@ -56,6 +57,8 @@ pub struct Placement {
     pub trimmed: Tokens,
     /// Why, and what was trimmed.
     pub trim: Option<TrimNotes>,
+    /// What became of its documents.
+    pub focused: Option<Box<FocusNotes>>,
     /// What its sender should know of its context.
     pub context: Option<ContextNotes>,
     /// What its route's cascade comes to.

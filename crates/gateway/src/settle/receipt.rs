@@ -371,6 +371,7 @@ impl Receipt {
         let notes = beside_if("think", self.flight.think.as_ref(), shaping);
         let notes = beside_if("trim", placed.trim.as_ref(), notes);
         let notes = beside_if("hedge", self.hedged.as_ref(), notes);
+        let notes = beside_if("focus", placed.focused.as_ref(), notes);
         let notes = beside_if("context", placed.context.as_ref(), notes);
         let notes = self.faults.beside(notes);
         let notes = match self.degraded.as_slice() {

@@ -80,7 +80,7 @@ fn with(mode: LeverMode, model_url: &str, class: Class, most: u64, over: &[Over]
         tokens_max: Tokens(most),
         over: over.to_vec(),
     };
-    let trim = Trim { mode, level: None };
+    let trim = Trim { mode, ..Trim::OFF };
     Setup {
         rules: vec![Rule {
             trim,

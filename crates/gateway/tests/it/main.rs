@@ -28,6 +28,7 @@ mod context;
 mod degrade;
 mod equals;
 mod exits;
+mod focus;
 mod hedges;
 mod keys;
 mod loops;

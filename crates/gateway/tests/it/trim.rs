@@ -23,6 +23,7 @@ fn trims(mode: LeverMode, level: Level) -> Rule {
     let trim = Trim {
         mode,
         level: Some(level),
+        focus: None,
     };
     Rule {
         trim,

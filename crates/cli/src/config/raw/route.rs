@@ -107,6 +107,12 @@ pub(crate) struct RawRule {
     /// what it began with. Default: what `[levers]` says.
     #[serde(default)]
     pub(crate) trim_lever: Option<RawLeverMode>,
+    /// The most tokens, from 1000 to 10000000, of the documents that a question comes with: several text
+    /// blocks, or `<document>` elements, in one message of the user. Beyond it, those that the question
+    /// needs least are left out, and of the others the best stand first and last. It is the trim
+    /// lever's: it acts where `trim_lever` is `on`. Default: any.
+    #[serde(default)]
+    pub(crate) focus_tokens: Option<u64>,
     /// How many tokens classes of the context may have. Default: any.
     #[serde(default)]
     pub(crate) context: Vec<RawContext>,

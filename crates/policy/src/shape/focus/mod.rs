@@ -7,6 +7,7 @@
 //! `what_is_kept_fits_the_budget`).
 
 mod counts;
+pub mod documents;
 mod pieces;
 pub mod signals;
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub struct Terms {
     pub folded_beyond: Option<Tokens>,
     /// When old results are left out.
     pub prune: Option<Prune>,
+    /// The most tokens of documents that a question comes with; those that it needs least are left out.
+    pub focus: Option<Tokens>,
 }
 
 impl From<Level> for Terms {
@@ -32,6 +34,11 @@ impl Terms {
     /// Whether nothing is done at all.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether anything is done with single texts.
+    pub const fn trims(&self) -> bool {
+        self.level.is_some() || self.counts()
     }
 
     /// Whether results have to be counted.
@@ -60,6 +67,9 @@ impl Terms {
         }
         if let Some(prune) = &self.prune {
             words.push(format!("pruned beyond {}", prune.beyond));
+        }
+        if let Some(most) = self.focus {
+            words.push(format!("focused to {most}"));
         }
         if words.is_empty() {
             return "in full".to_owned();

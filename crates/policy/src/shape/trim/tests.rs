@@ -230,6 +230,7 @@ proptest! {
                 full: Some(Tokens(4_000)),
                 cliff: Some(Tokens(3_000)),
             }),
+            focus: None,
         };
         let dialect = Dialect::ALL[dialect];
         let messages = messages(dialect, &said);
