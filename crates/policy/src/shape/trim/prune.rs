@@ -20,9 +20,10 @@ use crate::moment::Moment;
 use crate::money::Price;
 use crate::prices::model::Model;
 
-/// A prediction of the calls to come that is half as large again must still pay
-/// (`../shared/facts/providers.md` F4).
-const SAFETY: (i128, i128) = (3, 2);
+/// Half of the predicted calls must already pay. With two thirds, recorded SWE agents saved less and lost
+/// more: 6.2 instead of 6.6 % with Sonnet 4.6 beyond 16 000 tokens, and 30 instead of 10 % at worst
+/// (`tokenwise replay --prune`).
+const SAFETY: (i128, i128) = (2, 1);
 
 /// The newest 5 results are kept: of 1 817 recorded steps that took their arguments from earlier
 /// results, 91 % had all of them in the newest 5 (`../shared/facts/traces.md`).
@@ -218,7 +219,7 @@ mod tests {
                 (1..1_000).find(|calls| prune(read, write).is_due(&weighed(percent, *calls)));
             let least = least.expect("it pays some day");
             // The table rounds to whole calls.
-            let expect = calls * 3 / 2;
+            let expect = calls * 2;
             assert!(
                 least.abs_diff(expect) <= 2,
                 "{read} {write} {percent}: {least} {expect}"
