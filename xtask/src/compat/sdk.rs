@@ -70,6 +70,16 @@ pub(super) static KITS: &[Kit] = &[
         pins: "package.json",
         language: Language::Node,
     },
+    Kit {
+        step: "compat agents",
+        what: "claude code and qwen code, through the gateway and direct",
+        drivers: &[
+            ("claude-code", Dialect::Anthropic, "claude_code.mjs"),
+            ("qwen-code", Dialect::OpenAi, "qwen_code.mjs"),
+        ],
+        pins: "package.json",
+        language: Language::Node,
+    },
 ];
 
 impl Kit {

@@ -114,7 +114,7 @@ fn configured(
     })?;
     // A known provider's other facts hold for the dialect that it is known to speak.
     let known = known.filter(|known| known.dialect == dialect);
-    let base = base(build, row, known)?;
+    let base = base(build, row, known, dialect)?;
     let reference = reference(build, row, known)?;
     let secret = reference
         .secret(build.environment, build.folder)
@@ -191,6 +191,7 @@ fn base(
     build: &Build<'_>,
     row: &RawProvider,
     known: Option<&Provider>,
+    dialect: Dialect,
 ) -> Result<Uri, ConfigError> {
     let fault = |problem: String| build.fault(format!("providers.{}.base_url", row.id), problem);
     let default = known
@@ -202,7 +203,13 @@ fn base(
     })?;
     let allowed = "allowed: `http://` or `https://`, a host, and a path without query, as \
                    `https://llm.example.com/v1`";
-    let uri = text.trim_end_matches('/').parse::<Uri>();
+    let trimmed = text.trim_end_matches('/');
+    let below = match dialect {
+        // Its paths begin with `/v1` themselves, and many write it here as for OpenAI.
+        Dialect::AnthropicMessages => trimmed.strip_suffix("/v1").unwrap_or(trimmed),
+        Dialect::OpenAiChat => trimmed,
+    };
+    let uri = below.parse::<Uri>();
     let uri = uri.map_err(|error| fault(format!("is `{text}`: {error}; {allowed}")))?;
     let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
     let authority = uri.authority().map_or("", |authority| authority.as_str());

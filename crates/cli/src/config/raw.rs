@@ -194,7 +194,7 @@ pub(crate) struct RawProvider {
     #[serde(default)]
     pub(crate) dialect: Option<RawDialect>,
     /// Scheme, host and path before `/chat/completions` (OpenAI) or before `/v1/messages`
-    /// (Anthropic). Default: that of the known provider.
+    /// (Anthropic, where a `/v1` at the end is as good). Default: that of the known provider.
     #[serde(default)]
     pub(crate) base_url: Option<String>,
     /// Where its key comes from, never the key itself: `env:NAME` (a variable), `file:PATH` (read

@@ -250,6 +250,40 @@ fn credentials_are_sent_as_each_provider_wants() {
 }
 
 #[test]
+fn a_base_may_end_with_the_version() {
+    for (dialect, written, expect) in [
+        (
+            "anthropic_messages",
+            "https://a.example/v1",
+            "https://a.example/",
+        ),
+        (
+            "anthropic_messages",
+            "https://a.example/x/v1/",
+            "https://a.example/x",
+        ),
+        (
+            "anthropic_messages",
+            "https://a.example",
+            "https://a.example/",
+        ),
+        (
+            "openai_chat",
+            "https://a.example/v1/",
+            "https://a.example/v1",
+        ),
+    ] {
+        let fields = format!("id = \"acme\"\ndialect = \"{dialect}\"\nbase_url = \"{written}\"");
+        let config = parse(&provider(&fields)).unwrap();
+        assert_eq!(
+            config.settings().upstreams[0].base.to_string(),
+            expect,
+            "{written}"
+        );
+    }
+}
+
+#[test]
 fn every_known_provider_finds_its_prices() {
     for known in wire::provider::PROVIDERS {
         let mut fields = format!("id = \"{}\"\napi_key = \"client\"", known.id);

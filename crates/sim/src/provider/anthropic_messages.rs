@@ -8,7 +8,7 @@ use wire::dialect::Dialect;
 use wire::usage::{Tokens, Ttl, Usage};
 
 use crate::provider::meter::{Count, segment_tokens};
-use crate::provider::script::{self, Prompted, Reply, Stop, Thinking, Tools};
+use crate::provider::script::{self, Call, Prompted, Reply, Stop, Thinking, Tools};
 use crate::provider::{Ask, Fault, Provider, Said, UNKNOWN_MODEL, list, object, read};
 
 /// Cache markers that one request may carry, the automatic one included.
@@ -319,9 +319,9 @@ impl Message<'_> {
             blocks.push(Block::text(&self.reply.text));
         }
         let calls = self.reply.calls.iter().enumerate();
-        blocks.extend(calls.map(|(index, name)| {
+        blocks.extend(calls.map(|(index, call)| {
             let seed = self.seed >> 32;
-            Block::call(&format!("toolu_sim{seed:024x}{index:02}"), name)
+            Block::call(&format!("toolu_sim{seed:024x}{index:02}"), call)
         }));
         blocks
     }
@@ -360,10 +360,10 @@ impl Block {
         }
     }
 
-    fn call(id: &str, name: &str) -> Self {
-        let pieces = std::iter::once("").chain(script::argument_pieces());
+    fn call(id: &str, call: &Call) -> Self {
+        let pieces = std::iter::once("").chain(call.pieces());
         let deltas = pieces.map(|piece| json!({"type": "input_json_delta", "partial_json": piece}));
-        let input = script::arguments_value();
+        let (name, input) = (&call.name, call.value());
         Self {
             whole: json!({"type": "tool_use", "id": id, "name": name, "input": input}),
             opening: json!({"type": "tool_use", "id": id, "name": name, "input": {}}),

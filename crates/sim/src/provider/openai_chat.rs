@@ -10,7 +10,7 @@ use wire::dialect::Dialect;
 use wire::usage::{Ttl, Usage};
 
 use crate::provider::meter::Count;
-use crate::provider::script::{self, Prompted, Reply, Stop, Thinking, Tools};
+use crate::provider::script::{self, Call, Prompted, Reply, Stop, Thinking, Tools};
 use crate::provider::{Ask, Fault, Provider, Said, UNKNOWN_MODEL, list, object, read};
 
 /// Completes a chat.
@@ -178,9 +178,9 @@ impl Completion<'_> {
             "annotations": [],
         });
         if !self.reply.calls.is_empty() {
-            let calls = (0..self.reply.calls.len()).map(|index| {
-                let mut call = self.call(index);
-                call["function"]["arguments"] = script::arguments().into();
+            let calls = self.reply.calls.iter().enumerate().map(|(index, said)| {
+                let mut call = self.call(index, said);
+                call["function"]["arguments"] = said.arguments.as_str().into();
                 call
             });
             message["tool_calls"] = calls.collect();
@@ -213,11 +213,11 @@ impl Completion<'_> {
         let mut deltas = vec![(opening, Value::Null)];
         let words = self.reply.text.iter();
         deltas.extend(words.map(|word| (json!({"content": word}), Value::Null)));
-        for index in 0..self.reply.calls.len() {
-            let mut call = self.call(index);
+        for (index, said) in self.reply.calls.iter().enumerate() {
+            let mut call = self.call(index, said);
             call["index"] = index.into();
             deltas.push((json!({"tool_calls": [call]}), Value::Null));
-            for piece in script::argument_pieces() {
+            for piece in said.pieces() {
                 let call = json!({"index": index, "function": {"arguments": piece}});
                 deltas.push((json!({"tool_calls": [call]}), Value::Null));
             }
@@ -255,12 +255,12 @@ impl Completion<'_> {
         })
     }
 
-    fn call(&self, index: usize) -> Value {
+    fn call(&self, index: usize, said: &Call) -> Value {
         let seed = self.seed >> 32;
         json!({
             "id": format!("call_sim{seed:024x}{index:02}"),
             "type": "function",
-            "function": {"name": self.reply.calls[index], "arguments": ""},
+            "function": {"name": said.name, "arguments": ""},
         })
     }
 

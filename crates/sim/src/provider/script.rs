@@ -1,12 +1,12 @@
 //! What the simulated model says: a small language inside the last user text, so that a test
 //! chooses the answer with the request and needs no other channel.
 //!
-//! `tool:NAME` and `tools:NAME,NAME` call tools (if any are offered), `error:STATUS` fails,
-//! `words:N` answers with N words, anything else is repeated as `You said: …`.
+//! `tool:NAME` and `tools:NAME,NAME` call tools (if any are offered), with the arguments of a JSON
+//! object that follows (`tool:NAME {"path": "a"}`), if one does; `error:STATUS` fails, `words:N` answers with N words, anything else is repeated as `You said: …`.
 //!
 //! **Invariant**: a reply depends on nothing but the request (test `wishes_are_read_in_order`).
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::provider::list;
 
@@ -16,8 +16,8 @@ const ECHO_CHARS: usize = 40;
 /// Longest answer of `words:N`: 100 000 words are half a megabyte, larger than any real answer.
 const WORDS_MAX: usize = 100_000;
 
-/// The arguments of every simulated tool call, cut as they are streamed.
-const ARGUMENTS: [&str; 2] = ["{\"city\":", "\"Paris\"}"];
+/// The arguments of a simulated tool call that is not told any.
+const ARGUMENTS: &str = "{\"city\":\"Paris\"}";
 
 /// What a request asks for, read from either dialect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +57,34 @@ pub struct Reply {
     pub thinking: Vec<String>,
     /// Text, in the pieces in which it is streamed.
     pub text: Vec<String>,
-    /// Names of the tools that are called.
-    pub calls: Vec<String>,
+    /// The tools that are called.
+    pub calls: Vec<Call>,
     /// Why it stopped.
     pub stop: Stop,
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Its name.
+    pub name: String,
+    /// Its arguments, as JSON text of an object.
+    pub arguments: String,
+}
+
+impl Call {
+    /// The arguments as they are cut in a stream.
+    pub fn pieces(&self) -> [&str; 2] {
+        let middle = self.arguments.len() / 2;
+        let at = (middle..=self.arguments.len()).find(|at| self.arguments.is_char_boundary(*at));
+        let (first, second) = self.arguments.split_at(at.unwrap_or_default());
+        [first, second]
+    }
+
+    /// The arguments as a value.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.arguments).unwrap_or_default()
+    }
 }
 
 /// Why the model stopped.
@@ -114,7 +138,7 @@ impl Reply {
         let calls: u64 = self
             .calls
             .iter()
-            .map(|name| count(name) + count(&arguments()))
+            .map(|call| count(&call.name) + count(&call.arguments))
             .sum();
         self.thinking_tokens(count) + count(&self.text.concat()) + calls
     }
@@ -142,21 +166,6 @@ pub fn last_user_text(messages: &[Value]) -> String {
             .or_else(|| blocks.find_map(|block| block["text"].as_str()))
     });
     texts.take(1).collect()
-}
-
-/// The arguments of a simulated call, as JSON text.
-pub fn arguments() -> String {
-    ARGUMENTS.concat()
-}
-
-/// The same arguments as they are cut in a stream.
-pub const fn argument_pieces() -> [&'static str; 2] {
-    ARGUMENTS
-}
-
-/// The same arguments as a value.
-pub fn arguments_value() -> Value {
-    json!({"city": "Paris"})
 }
 
 /// The signature that the simulated Anthropic puts under a thinking text; an echoed block whose
@@ -196,7 +205,7 @@ fn wished_status(text: &str) -> Option<u16> {
     (400..600).contains(&status).then_some(status)
 }
 
-fn wished_calls(text: &str) -> Vec<String> {
+fn wished_calls(text: &str) -> Vec<Call> {
     let Some(names) = wish(text, "tools:").or_else(|| wish(text, "tool:")) else {
         return Vec::new();
     };
@@ -204,11 +213,23 @@ fn wished_calls(text: &str) -> Vec<String> {
     let end = names
         .find(|letter| !part_of_names(letter))
         .unwrap_or(names.len());
-    let names = names.get(..end).unwrap_or_default().split(',');
-    names
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect()
+    let (names, rest) = names.split_at(end);
+    let arguments = wished_arguments(rest).unwrap_or_else(|| ARGUMENTS.to_owned());
+    let names = names.split(',').filter(|name| !name.is_empty());
+    let call = |name: &str| Call {
+        name: name.to_owned(),
+        arguments: arguments.clone(),
+    };
+    names.map(call).collect()
+}
+
+/// The object that a text begins with, as it is written.
+fn wished_arguments(text: &str) -> Option<String> {
+    let text = text.trim_start();
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let first = values.next()?.ok()?;
+    let written = text.get(..values.byte_offset())?;
+    first.is_object().then(|| written.to_owned())
 }
 
 fn wished_text(text: &str) -> Vec<String> {
@@ -249,7 +270,10 @@ mod tests {
             tokens_max: None,
         };
         let reply = Reply::to(&prompted, quarter_of_bytes);
-        let said = reply.map(|reply| (reply.text.concat(), reply.calls, reply.stop));
+        let said = reply.map(|reply| {
+            let calls: Vec<String> = reply.calls.into_iter().map(|call| call.name).collect();
+            (reply.text.concat(), calls, reply.stop)
+        });
         let expect = expect
             .as_ref()
             .map_err(|status| *status)
@@ -309,6 +333,22 @@ mod tests {
             Tools::Closed,
             &Ok(("You said: error:99", &[], Stop::Done)),
         );
+    }
+
+    #[test]
+    fn calls_carry_the_arguments_that_follow() {
+        for (text, expect) in [
+            ("tool:Bash", ARGUMENTS),
+            ("tool:Bash now", ARGUMENTS),
+            ("tool:Bash [1]", ARGUMENTS),
+            ("tool:Bash {\"a\": ", ARGUMENTS),
+            ("tool:Bash {\"a\": \"ä }\"} and go on", "{\"a\": \"ä }\"}"),
+        ] {
+            let calls = wished_calls(text);
+            assert_eq!(calls.len(), 1, "{text}");
+            assert_eq!(calls[0].arguments, expect, "{text}");
+            assert_eq!(calls[0].pieces().concat(), expect, "{text}");
+        }
     }
 
     #[test]
