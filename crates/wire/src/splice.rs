@@ -25,6 +25,8 @@ pub enum Reason {
     Focused,
     /// A word to an agent that goes in circles.
     Nudge,
+    /// Another answer to the same question is asked for.
+    Sample,
 }
 
 /// Replace `range` of the original by `text` (an empty range is an insertion).

@@ -20,6 +20,7 @@ use learn::online;
 use learn::outcome::Row;
 use learn::pool::{choices, complete};
 use learn::trial::{Knows, Trained, pairs};
+use policy::cascade::closed;
 use policy::money::Price;
 use policy::prices::PriceBook;
 use policy::prices::model::Rates;
@@ -394,7 +395,7 @@ fn answers(folder: &Path, source: &str, split: &str) -> anyhow::Result<Said> {
                 let answer = answer
                     .as_str()
                     .map_or_else(|| answer.to_string(), str::to_owned);
-                Some((target, agreement::normal(&answer)?))
+                Some((target, closed::normal(&answer)?))
             };
             said.insert(
                 row.id,

@@ -1,7 +1,8 @@
 //! From a route's `cascade` to what the data path is told.
 //!
 //! **Invariant**: a pattern that cannot be read and a program that cannot be named are refused by
-//! place, never left out (test `faulty_cascades_are_named`).
+//! place, never left out (tests `faulty_cascades_are_named` and
+//! `faulty_judges_and_samples_are_named`).
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::setup::Target;
-use gateway::setup::cascade::{Cascade, How, Judge, Pattern, Verifier};
+use gateway::setup::cascade::{Agree, Cascade, How, Judge, Pattern, Verifier};
+use policy::cascade::closed::SAMPLES_MAX;
 use policy::cascade::rubric::{Rubric, SCORE_MAX};
 use policy::cascade::verdict::HoldBack;
 use policy::cascade::word::{TRUST, TRUST_MAX};
@@ -33,6 +35,12 @@ const JUDGE_MS_LEAST: u64 = 100;
 
 /// 60 s, as an answer is held back at most.
 const JUDGE_MS_MAX: u64 = 60_000;
+
+/// Two further answers: with one, a target that guesses between two is right by chance half the time.
+const SAMPLES: u32 = 2;
+
+/// 10 s: an answer of 1 000 tokens at a hundred a second.
+const SAMPLE_MS: u64 = 10_000;
 
 /// 16 MiB for each call under way.
 const HOLD_BACK_KB_MAX: u64 = 16 * 1024;
@@ -60,6 +68,7 @@ pub(super) fn cascade(entry: Entry<'_>) -> Result<Option<Arc<Cascade>>, ConfigEr
         trust: entry.share("cascade.trust", raw.trust.unwrap_or(TRUST), 0.0..=TRUST_MAX)?,
         accept_from: accept_from.transpose()?,
         verifiers,
+        agree: agree(entry, raw)?,
         hold_back: hold_back(entry, raw)?,
     })))
 }
@@ -78,6 +87,34 @@ fn hold_back(entry: Entry<'_>, raw: &RawCascade) -> Result<HoldBack, ConfigError
         hold_back.bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
     }
     Ok(hold_back)
+}
+
+fn agree(entry: Entry<'_>, raw: &RawCascade) -> Result<Option<Agree>, ConfigError> {
+    let Some(agree) = &raw.agree else {
+        return Ok(None);
+    };
+    if raw.accept_from.is_some() {
+        let problem = "cannot stand beside `accept_from`: each says when an answer is good enough";
+        return Err(entry.fault("cascade.agree", problem));
+    }
+    let pattern = Pattern::new(&agree.pattern).map_err(|error| {
+        let problem = format!("is `{}`, which cannot be read: {error}", agree.pattern);
+        entry.fault("cascade.agree.pattern", problem)
+    })?;
+    let within = |field: &str, value: u64, allowed: RangeInclusive<u64>| {
+        let key = format!("routes.{}.cascade.agree.{field}", entry.raw.id);
+        entry.build.within(&key, value, allowed)
+    };
+    let samples = agree.samples.unwrap_or(SAMPLES).into();
+    let samples = within("samples", samples, 1..=SAMPLES_MAX.into())?;
+    let ms = agree.timeout_ms.unwrap_or(SAMPLE_MS);
+    let ms = within("timeout_ms", ms, JUDGE_MS_LEAST..=JUDGE_MS_MAX)?;
+    Ok(Some(Agree {
+        pattern,
+        samples: u32::try_from(samples).unwrap_or(SAMPLES_MAX),
+        from: entry.share("cascade.agree.from", agree.from.unwrap_or(1.0), 0.1..=1.0)?,
+        time_max: Duration::from_millis(ms),
+    }))
 }
 
 /// A verifier, named after its place, counted from one.
@@ -208,11 +245,6 @@ mod tests {
     #[test]
     fn faulty_cascades_are_named() {
         let here = "target = \"openai/m\"\n";
-        let judged = |target: &str, rubric: &str, more: &str| {
-            format!(
-                "{here}verify = [{{ judge = {{ target = {target}, rubric = \"{rubric}\"{more} }} }}]"
-            )
-        };
         for (fields, expect) in [
             ("", "missing field `target`"),
             (
@@ -256,6 +288,25 @@ mod tests {
                 &format!("{here}verify = [{{}}]"),
                 "`routes.a.cascade.verify 1` needs one of `regex`, `command` and `judge`",
             ),
+            (&format!("{here}lever = \"maybe\""), "`observe`"),
+        ] {
+            let found = refused(&route(fields));
+            assert!(found.contains(expect), "{fields}: {found}");
+        }
+    }
+
+    #[test]
+    fn faulty_judges_and_samples_are_named() {
+        let here = "target = \"openai/m\"\n";
+        let agreeing = |pattern: &str, more: &str| {
+            format!("{here}agree = {{ pattern = \"{pattern}\"{more} }}")
+        };
+        let judged = |target: &str, rubric: &str, more: &str| {
+            format!(
+                "{here}verify = [{{ judge = {{ target = {target}, rubric = \"{rubric}\"{more} }} }}]"
+            )
+        };
+        for (fields, expect) in [
             (
                 &judged("\"openai/m\"", "good", ""),
                 "`routes.a.cascade.verify 1.judge` is `openai/m`, which is judged",
@@ -271,7 +322,22 @@ mod tests {
                 &judged("\"openai/j\"", "good", ", timeout_ms = 1"),
                 "verify 1.judge.timeout_ms` is 1; allowed: 100 to 60000",
             ),
-            (&format!("{here}lever = \"maybe\""), "`observe`"),
+            (
+                &agreeing("(", ""),
+                "`routes.a.cascade.agree.pattern` is `(`",
+            ),
+            (
+                &agreeing("x", ", samples = 9"),
+                "`routes.a.cascade.agree.samples` is 9; allowed: 1 to 4",
+            ),
+            (
+                &agreeing("x", ", from = 0.0"),
+                "`routes.a.cascade.agree.from` is 0; allowed: 0.1 to 1",
+            ),
+            (
+                &format!("{}\naccept_from = 0.9", agreeing("x", "")),
+                "`routes.a.cascade.agree` cannot stand beside `accept_from`",
+            ),
         ] {
             let found = refused(&route(fields));
             assert!(found.contains(expect), "{fields}: {found}");

@@ -17,6 +17,7 @@ use policy::ports::End;
 use tokio::time::{Instant, timeout_at};
 use wire::dialect::stream::{Pass, Stream};
 
+use crate::dispatch::agree::agree;
 use crate::dispatch::judge::judge as asked;
 use crate::dispatch::legs::{self, Answer, Failed, Job, Looking};
 use crate::dispatch::peek::Beginning;
@@ -178,8 +179,11 @@ async fn judged(
                 };
                 seen.checks.push(Check { name, outcome });
             }
-            // Nobody else is asked, and nothing more comes.
-            Verdict::NeedMore(Need::Agreement | Need::More) => return Err(Doubt::Unsure(0.0)),
+            Verdict::NeedMore(Need::Agreement) => {
+                seen.agreement = Some(agree(service, first, &seen, receipt).await);
+            }
+            // Nothing more comes.
+            Verdict::NeedMore(Need::More) => return Err(Doubt::Unsure(0.0)),
         }
     }
 }

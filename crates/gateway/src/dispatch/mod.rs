@@ -3,6 +3,7 @@
 //! **Invariant**: what goes upstream differs from the client's body only in declared edits
 //! (test `levers_off_is_byte_identical`).
 
+mod agree;
 mod aside;
 pub mod cascade;
 pub mod context;

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use policy::cascade::closed::sample;
 use policy::cascade::contract::Contract;
 use policy::cascade::record::{Asks, Fared, Record};
 use policy::cascade::verdict::{Doubt, Ground, Rules};
@@ -100,6 +102,8 @@ pub struct First {
     pub foreseen: Foreseen,
     /// What the user wrote last, where a model judges.
     pub question: String,
+    /// The request for another answer of the cheap target, where several must agree.
+    pub sample: Option<Bytes>,
 }
 
 /// What is known of an answer before it is there.
@@ -277,10 +281,16 @@ pub fn cascading(
     let contract = Contract::read(request.dialect, request.body);
     let cheap = plan(service.setup, target, request.dialect);
     let name = format!("{} {}", rule.name, notes.target);
-    let fit = match (&cheap, contract.barred) {
-        (_, Some(barred)) => Err(barred.name()),
-        (None, None) => Err("other_dialect"),
-        (Some(cheap), None) => {
+    let sampled = cascade
+        .agree
+        .as_ref()
+        .map(|_| sample(request, &target.model));
+    let sampled = sampled.transpose();
+    let fit = match (&cheap, contract.barred, &sampled) {
+        (_, Some(barred), _) => Err(barred.name()),
+        (_, None, Err(unsampled)) => Err(unsampled.name()),
+        (None, None, Ok(_)) => Err("other_dialect"),
+        (Some(cheap), None, Ok(_)) => {
             let pair = (cheap, goes);
             let costs = costs(service, (request, cascade), talk, pair, &mut notes);
             let record = (cascade.mode, name.as_str());
@@ -319,6 +329,7 @@ pub fn cascading(
             } else {
                 String::new()
             },
+            sample: sampled.ok().flatten().map(Bytes::from),
         };
         let is_first = first.route.first()?.is_same(&first.plan);
         is_first.then(|| Box::new(first))
@@ -393,20 +404,24 @@ fn costs(
         cheap: at_cheap,
         own: at_own,
         escalated: at_own.now + following(cold.now, turned.outlook.calls),
-        check: check(service, cascade, request, &turned.outlook).ok_or("unpriced")?,
+        check: check(service, (request, cascade), at_cheap, &turned.outlook).ok_or("unpriced")?,
     })
 }
 
-/// What the route's judges cost for a call, which they see the last words and the answer of; none if
-/// one of them has no price.
+/// What judging costs: samples at the cheap target, as far as all are asked for, and judges, who see
+/// the last words and the answer; none if one of them has no price.
 fn check(
     service: &Service<'_>,
-    cascade: &Cascade,
-    request: &Request<'_>,
+    (request, cascade): (&Request<'_>, &Cascade),
+    cheap: Forecast,
     outlook: &Outlook,
 ) -> Option<Forecast> {
     let Service { gateway, setup, .. } = *service;
-    let mut cost = Forecast::default();
+    let samples = cascade.agree.as_ref().map_or(0, |it| it.samples);
+    let mut cost = Forecast {
+        now: following(cheap.now, samples.into()),
+        rest: following(cheap.rest, samples.into()),
+    };
     for judge in cascade.judges() {
         let plan = Plan::of(setup, &judge.target)?;
         let model = setup.prices.find(&plan.upstream.prices, &plan.model)?;

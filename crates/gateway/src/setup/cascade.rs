@@ -37,8 +37,23 @@ pub struct Cascade {
     pub accept_from: Option<f64>,
     /// What its answers must pass.
     pub verifiers: Vec<Verifier>,
+    /// Whether further answers of it must agree.
+    pub agree: Option<Agree>,
     /// How much of a stream may be held back.
     pub hold_back: HoldBack,
+}
+
+/// Closed answers that are asked for more than once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Agree {
+    /// Finds the closed answer in a text.
+    pub pattern: Pattern,
+    /// How many further answers are asked for.
+    pub samples: u32,
+    /// The share of them that must say the same, above 0.
+    pub from: f64,
+    /// How long each may take.
+    pub time_max: Duration,
 }
 
 /// Something of the operator's that tells good answers from bad ones.
@@ -99,13 +114,24 @@ impl Pattern {
         let regex = meta::Builder::new().configure(limits).build(text);
         let regex = regex.map_err(|error| {
             let Some(syntax) = error.syntax_error() else {
-                return "its automaton takes more than 1 MiB".to_owned();
+                let is_large = error.size_limit().is_some();
+                let large = "its automaton takes more than 1 MiB";
+                let other =
+                    "it needs what is not read here; write `(?-u:\\b)` for the edge of a word";
+                return if is_large { large } else { other }.to_owned();
             };
             let words = syntax.to_string();
             words.lines().last().unwrap_or_default().to_owned()
         })?;
         let text = text.to_owned();
         Ok(Self { text, regex })
+    }
+
+    /// The closed answer in a text: the first group of the last match, or all of it without a group.
+    pub fn closed<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let last = self.regex.captures_iter(text).last()?;
+        let span = last.get_group(1).or_else(|| last.get_group(0))?;
+        text.get(span.range())
     }
 
     /// Whether it matches anywhere.
@@ -139,6 +165,13 @@ impl Cascade {
             verifiers: verifiers.map(|verifier| verifier.name.clone()).collect(),
             ..Rules::default()
         };
+        if let Some(agree) = &self.agree {
+            return Rules {
+                accept_from: agree.from,
+                agreement: Curve::new(vec![(0.0, 0.0), (1.0, 1.0)]),
+                ..rules
+            };
+        }
         match (self.accept_from, has_logprobs) {
             (Some(accept_from), HasLogprobs::Yes) => Rules {
                 accept_from,
@@ -181,6 +214,8 @@ mod tests {
             ("(?i)yes", "Oh YES", Ok(true)),
             ("(", "", Err("unclosed group")),
             (r"(\w{1000}){1000}", "", Err("more than 1 MiB")),
+            (r"\bno\b", "", Err("write `(?-u:\\b)`")),
+            (r"(?-u:\b)no(?-u:\b)", "no, not", Ok(true)),
         ] {
             let found = Pattern::new(text).map(|pattern| pattern.matches(given));
             match (found, expect) {
@@ -188,6 +223,27 @@ mod tests {
                 (Err(found), Err(expect)) => assert!(found.contains(expect), "{text}: {found}"),
                 (found, expect) => assert_eq!(found, expect.map_err(str::to_owned), "{text}"),
             }
+        }
+    }
+
+    #[test]
+    fn closed_answers_are_found() {
+        for (pattern, text, expect) in [
+            (r"(?i)answer:\s*([a-d])", "Answer: B", Some("B")),
+            // What is said last counts.
+            (
+                r"(?i)answer:\s*([a-d])",
+                "Answer: A? No.\nAnswer: C",
+                Some("C"),
+            ),
+            (r"\d+", "17 and 4 make 21", Some("21")),
+            (r"(?i)^(yes|no)", "Perhaps", None),
+        ] {
+            assert_eq!(
+                Pattern::new(pattern).unwrap().closed(text),
+                expect,
+                "{text}"
+            );
         }
     }
 
@@ -203,6 +259,7 @@ mod tests {
             trust: 0.0,
             accept_from: Some(0.9),
             verifiers: Vec::new(),
+            agree: None,
             hold_back: HoldBack::default(),
         };
         assert_eq!(cascade.rules(HasLogprobs::No), Rules::default());

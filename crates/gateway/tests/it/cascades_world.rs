@@ -239,6 +239,7 @@ pub(crate) fn cascade(row: usize) -> Cascade {
         trust: TRUST,
         accept_from: None,
         verifiers: Vec::new(),
+        agree: None,
         hold_back: HoldBack::default(),
     }
 }

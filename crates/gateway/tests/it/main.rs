@@ -19,6 +19,7 @@ mod budgets_tasks;
 mod budgets_told;
 mod cache;
 mod cascades;
+mod cascades_agree;
 mod cascades_exits;
 mod cascades_judged;
 mod cascades_known;

@@ -39,29 +39,6 @@ pub struct Answered {
     pub usd: f64,
 }
 
-/// The normal form of a closed answer: numbers without currency, grouping and trailing zeros,
-/// anything else without quotes, spaces and case. None if nothing is left.
-pub fn normal(answer: &str) -> Option<String> {
-    let answer = answer.trim().trim_end_matches(['.', '%']).trim();
-    let number: String = answer
-        .chars()
-        .filter(|it| !matches!(it, '$' | ',' | ' '))
-        .collect();
-    if let Ok(number) = number.parse::<f64>()
-        && number.is_finite()
-    {
-        // Negative zero is zero.
-        return Some((number + 0.0).to_string());
-    }
-    let is_kept = |it: &char| !it.is_whitespace() && !matches!(it, '"' | '\'' | '`' | '$');
-    let plain: String = answer
-        .chars()
-        .filter(is_kept)
-        .flat_map(char::to_lowercase)
-        .collect();
-    (!plain.is_empty()).then_some(plain)
-}
-
 /// Who is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cascade {
@@ -367,24 +344,10 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answered, Cascade, Row, Set, evaluate, normal};
-    use crate::draw::Draws;
+    use policy::cascade::closed::normal;
 
-    #[test]
-    fn closed_answers_have_a_normal_form() {
-        for (answer, expect) in [
-            ("$70,000", Some("70000")),
-            ("70000.0", Some("70000")),
-            (" -0 ", Some("0")),
-            ("12 %", Some("12")),
-            ("C", Some("c")),
-            ("[\"a\", 'B']", Some("[a,b]")),
-            ("", None),
-            ("\"\"", None),
-        ] {
-            assert_eq!(normal(answer).as_deref(), expect, "{answer}");
-        }
-    }
+    use super::{Answered, Cascade, Row, Set, evaluate};
+    use crate::draw::Draws;
 
     fn answered(says: &str, score: f64, usd: f64) -> Answered {
         Answered {

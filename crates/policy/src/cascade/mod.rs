@@ -4,6 +4,7 @@
 //! `what_is_not_read_is_unknown`).
 
 pub mod choice;
+pub mod closed;
 pub mod contract;
 pub mod record;
 pub mod rubric;

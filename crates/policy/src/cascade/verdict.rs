@@ -219,10 +219,11 @@ pub fn judge(contract: &Contract, seen: &AnswerSeen, rules: &Rules) -> Verdict {
         return Verdict::NeedMore(Need::Verifier(name.clone()));
     }
     let open = found(Outcome::Unknown);
-    if open.is_none() && found(Outcome::Passed).is_some() {
+    let must_agree = rules.agreement.is_some() && is_text;
+    if open.is_none() && found(Outcome::Passed).is_some() && !must_agree {
         return Verdict::Accept(Ground::Verified);
     }
-    if rules.agreement.is_some() && seen.agreement.is_none() && is_text {
+    if must_agree && seen.agreement.is_none() {
         return Verdict::NeedMore(Need::Agreement);
     }
     let told = told(seen, rules, 1);

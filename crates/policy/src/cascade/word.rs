@@ -31,6 +31,9 @@ const OF_FORM: f64 = 0.5;
 /// A quarter of it: how sure a model was of its tokens is its own word, and not calibrated.
 const OF_SURENESS: f64 = 0.25;
 
+/// Half of it: a target may be wrong in the same way more than once.
+const OF_AGREEMENT: f64 = 0.5;
+
 /// What a verdict says, where checks are trusted as much as `trust`; nothing if nothing was checked.
 pub fn word(
     verdict: Result<&Ground, &Doubt>,
@@ -44,12 +47,18 @@ pub fn word(
     } else {
         0.0
     };
+    let of_agreement = if rules.agreement.is_some() {
+        OF_AGREEMENT
+    } else {
+        0.0
+    };
+    let told = of_sureness.max(of_agreement);
     let (score, share) = match verdict {
         Ok(Ground::Verified) => (1.0, 1.0),
         // It has passed all that was looked at.
-        Ok(Ground::Likely(_)) => (1.0, of_sureness.max(of_form)),
+        Ok(Ground::Likely(_)) => (1.0, told.max(of_form)),
         Err(Doubt::Verifier(_)) => (0.0, 1.0),
-        Err(Doubt::Unsure(_)) => (0.0, of_sureness),
+        Err(Doubt::Unsure(_)) => (0.0, told),
         Err(
             Doubt::Truncated
             | Doubt::Filtered
@@ -101,6 +110,12 @@ mod tests {
         check(Err(Doubt::Form("x".into())), &formed, &plain, 0.125);
         check(Err(Doubt::Truncated), &formed, &plain, 0.125);
         check(Ok(good), &free, &sure, 0.0625);
+        let agreeing = Rules {
+            agreement: Curve::new(vec![(1.0, 1.0)]),
+            ..Rules::default()
+        };
+        check(Ok(good), &free, &agreeing, 0.125);
+        check(Err(Doubt::Unsure(0.1)), &free, &agreeing, 0.125);
         check(Err(Doubt::Unsure(0.1)), &free, &sure, 0.0625);
         check(Ok(good), &free, &plain, 0.0);
         check(Err(Doubt::Refused("no".into())), &free, &plain, 0.0);

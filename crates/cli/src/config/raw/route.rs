@@ -241,6 +241,10 @@ pub(crate) struct RawCascade {
     /// What the text of an answer must pass besides, in this order.
     #[serde(default)]
     pub(crate) verify: Vec<RawVerifier>,
+    /// For closed answers (a letter, a number, a label): further answers of the cheap target that must
+    /// say the same. Not beside `accept_from`.
+    #[serde(default)]
+    pub(crate) agree: Option<RawAgree>,
     /// How long a stream may be held back from its first byte on, in milliseconds, 1 to 60000; then
     /// it is given up unless its beginning convinces. Default: 4000.
     #[serde(default)]
@@ -248,6 +252,26 @@ pub(crate) struct RawCascade {
     /// How much of a stream may be held back, in KiB, 1 to 16384. Default: 256.
     #[serde(default)]
     pub(crate) hold_back_kb: Option<u64>,
+}
+
+/// Further answers of the cheap target to the same call, asked one after the other until it is decided;
+/// each is a leg with its own cost. Calls that define tools, or ask for no chance (`temperature` or
+/// `top_p` of 0, a `seed`), do not go to the cheap target then.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawAgree {
+    /// A regular expression that finds the closed answer: the first group of its last match, as
+    /// `(?i)answer:\s*([a-e])`. Numbers are compared as numbers, other texts without case and spaces.
+    pub(crate) pattern: String,
+    /// How many further answers are asked for, 1 to 4. Default: 2.
+    #[serde(default)]
+    pub(crate) samples: Option<u32>,
+    /// The share of them that must say the same, 0.1 to 1. Default: 1.
+    #[serde(default)]
+    pub(crate) from: Option<f64>,
+    /// How long each may take, in milliseconds, 100 to 60000. Default: 10000.
+    #[serde(default)]
+    pub(crate) timeout_ms: Option<u64>,
 }
 
 /// Something that tells good answers from bad ones: one of the three.

@@ -123,6 +123,10 @@ fn evidence_comes_in_order() {
         sureness: None,
         ..verified.clone()
     };
+    let all = Rules {
+        agreement: agreeing.agreement.clone(),
+        ..only.clone()
+    };
     let both = Rules {
         verifiers: vec!["test".to_owned(), "other".to_owned()],
         ..only.clone()
@@ -167,6 +171,8 @@ fn evidence_comes_in_order() {
         (&checked(Outcome::Unknown), &only, "unjudged"),
         (&checked(Outcome::Passed), &only, "accept verified"),
         (&half, &both, "unjudged"),
+        // Who must agree is asked although a verifier was content.
+        (&checked(Outcome::Passed), &all, "ask others"),
         (&half, &only, "unjudged"),
     ] {
         assert_eq!(shown(&judge(&Contract::default(), seen, rules)), expect);
