@@ -66,7 +66,8 @@ pub struct Place {
 }
 
 const SERVED: &str = "POST /v1/chat/completions, POST /v1/messages, POST /v1/messages/count_tokens, \
-                      POST /v1/embeddings, GET /v1/models, POST /v1/feedback, and /PROVIDER/… for everything else";
+                      POST /v1/embeddings, GET /v1/models, POST /v1/feedback, and /PROVIDER/… for \
+                      everything else";
 
 /// Understands a request line.
 pub fn find(setup: &Setup, head: &Parts) -> Place {
@@ -78,6 +79,11 @@ pub fn find(setup: &Setup, head: &Parts) -> Place {
         return pinned(setup, provider, rest, head);
     }
     let dialect = guess(path, &head.headers);
+    if let Some(provider) = home(setup, dialect).filter(|_| path.starts_with("/v1/")) {
+        let (provider, rest) = (provider.to_owned(), path.to_owned());
+        let endpoint = Ok(Endpoint::Passthrough { provider, rest });
+        return Place { dialect, endpoint };
+    }
     let refusal = Refusal::new(
         Reason::UnknownRoute,
         format!("no route `{} {path}`; served here: {SERVED}", head.method),
@@ -170,6 +176,19 @@ fn split_provider<'a>(setup: &Setup, path: &'a str) -> Option<(&'a str, &'a str)
     setup.upstream(provider).map(|_| (provider, rest))
 }
 
+/// Whom a dialect's clients mean by paths that are not ours: the provider that it is named after, or
+/// the only one that speaks it.
+fn home(setup: &Setup, dialect: Dialect) -> Option<&str> {
+    let name = match dialect {
+        Dialect::AnthropicMessages => "anthropic",
+        Dialect::OpenAiChat => "openai",
+    };
+    let mut speakers = setup.upstreams.iter().filter(|it| it.dialect == dialect);
+    let named = speakers.clone().find(|it| it.id == name);
+    let only = speakers.next().filter(|_| speakers.next().is_none());
+    named.or(only).map(|upstream| upstream.id.as_str())
+}
+
 /// The dialect of a caller whose path does not tell.
 fn guess(path: &str, headers: &HeaderMap) -> Dialect {
     let anthropic = headers.contains_key("anthropic-version")
@@ -207,6 +226,22 @@ mod tests {
             Err(refusal) => format!("{:?}: {}", refusal.reason, refusal.message),
         };
         assert!(found.contains(expect), "{line}: {found}");
+    }
+
+    #[test]
+    fn a_dialect_is_at_home_where_that_is_clear() {
+        let (openai, anthropic) = (Dialect::OpenAiChat, Dialect::AnthropicMessages);
+        for (ids, expect) in [
+            (&["groq", "openai"][..], Some("openai")),
+            (&["groq"], Some("groq")),
+            (&["groq", "mistral"], None),
+            (&[], None),
+        ] {
+            let upstreams = ids.iter().map(|id| sample::upstream(id, openai, &[]));
+            let setup = sample::setup(upstreams.collect());
+            assert_eq!(home(&setup, openai), expect, "{ids:?}");
+            assert_eq!(home(&setup, anthropic), None);
+        }
     }
 
     #[test]
@@ -255,8 +290,21 @@ mod tests {
                 "`/v1/messages` takes POST",
             ),
             ("POST /nobody/v1/files", &[], openai, "UnknownRoute"),
+            // What an SDK asks below the same base address goes to whom it was made for.
             (
-                "POST /v1/complete",
+                "POST /v1/responses",
+                &[],
+                openai,
+                "provider: \"openai\", rest: \"/v1/responses\"",
+            ),
+            (
+                "GET /v1/files?limit=1",
+                &["anthropic-version"],
+                anthropic,
+                "provider: \"anthropic\", rest: \"/v1/files\"",
+            ),
+            (
+                "POST /v2/complete",
                 &["anthropic-version"],
                 anthropic,
                 "UnknownRoute",

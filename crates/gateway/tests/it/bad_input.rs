@@ -208,15 +208,15 @@ fn routes() -> Vec<(Dialect, Mistake)> {
         (Dialect::OpenAiChat, lost("/nobody/v1/files").with(&openai)),
         (
             Dialect::AnthropicMessages,
-            lost("/v1/complete").with(&anthropic),
+            lost("/v2/complete").with(&anthropic),
         ),
         (
             Dialect::AnthropicMessages,
-            lost("/v1/messages/batches").with(&openai),
+            lost("/v2/messages/batches").with(&openai),
         ),
         (
             Dialect::AnthropicMessages,
-            lost("/v1/x").with(&[("anthropic-version", "2023-06-01")]),
+            lost("/x").with(&[("anthropic-version", "2023-06-01")]),
         ),
         (
             Dialect::OpenAiChat,

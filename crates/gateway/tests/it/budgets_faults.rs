@@ -207,7 +207,7 @@ struct Ingress {
     is_free: bool,
 }
 
-const INGRESS: [Ingress; 7] = [
+const INGRESS: [Ingress; 8] = [
     Ingress {
         line: ("POST", "/v1/chat/completions"),
         dialect: 0,
@@ -228,6 +228,12 @@ const INGRESS: [Ingress; 7] = [
     },
     Ingress {
         line: ("POST", "/openai/v1/responses"),
+        dialect: 0,
+        body: r#"{"model":"gpt-5.4","user":"ann","input":"hi"}"#,
+        is_free: false,
+    },
+    Ingress {
+        line: ("POST", "/v1/responses"),
         dialect: 0,
         body: r#"{"model":"gpt-5.4","user":"ann","input":"hi"}"#,
         is_free: false,
