@@ -31,11 +31,19 @@ pub enum Lever {
     Route,
     /// A cheaper target that is asked first.
     Cascade,
+    /// Less thinking.
+    Think,
 }
 
 impl Lever {
     /// Every lever, in the order in which reports show them.
-    pub const ALL: [Self; 4] = [Self::Cache, Self::Trim, Self::Route, Self::Cascade];
+    pub const ALL: [Self; 5] = [
+        Self::Cache,
+        Self::Trim,
+        Self::Route,
+        Self::Cascade,
+        Self::Think,
+    ];
 
     /// The name in configuration, reports and rows.
     pub const fn name(self) -> &'static str {
@@ -44,7 +52,14 @@ impl Lever {
             Self::Trim => "trim",
             Self::Route => "route",
             Self::Cascade => "cascade",
+            Self::Think => "think",
         }
+    }
+
+    /// Whether its savings are estimated from other calls, and not worked out from what the call itself
+    /// has used.
+    pub const fn is_estimated(self) -> bool {
+        matches!(self, Self::Think)
     }
 }
 

@@ -22,6 +22,15 @@ impl Sketch {
         self.total += 1;
     }
 
+    /// Lets every value count half.
+    pub fn halve(&mut self) {
+        self.counts.retain(|_, count| {
+            *count /= 2;
+            *count > 0
+        });
+        self.total = self.counts.values().sum();
+    }
+
     /// How many values there are.
     pub fn total(&self) -> u64 {
         self.total

@@ -20,12 +20,22 @@ const CALL_COLUMNS: &str = "call,opened_at_ms,settled_at_ms,key,session,task,org
 pub fn csv_header(out: &mut impl Write) -> io::Result<()> {
     write!(out, "{CALL_COLUMNS}")?;
     for lever in Lever::ALL {
-        write!(out, ",saved_{}_pico_usd", lever.name())?;
+        write!(out, ",saved_{}_pico_usd", saved_by(lever))?;
     }
     for (class, _) in classes(&Usage::default()) {
         write!(out, ",{class}")?;
     }
     writeln!(out)
+}
+
+/// What a lever's savings are called, and that they are estimated from other calls if they are.
+fn saved_by(lever: Lever) -> String {
+    let how = if lever.is_estimated() {
+        "_estimated"
+    } else {
+        ""
+    };
+    format!("{}{how}", lever.name())
 }
 
 /// Writes a call as one line; tokens are summed over its legs.
@@ -123,7 +133,7 @@ fn settled_json(settled: &CallSettled) -> Value {
     let savings: Map<String, Value> = settled
         .savings
         .iter()
-        .map(|(lever, saved)| (lever.name().to_owned(), money_json(Some(*saved))))
+        .map(|(lever, saved)| (saved_by(*lever), money_json(Some(*saved))))
         .collect();
     json!({
         "at_ms": settled.at.0,

@@ -130,6 +130,7 @@ fn settled_json(settled: &CallSettled, prices: &Prices) -> Value {
         "cost_pico_usd": pico_known(settled.cost),
         "untouched_pico_usd": pico_known(settled.untouched),
         "levers": figures::levers(&settled.savings),
+        "levers_estimated": figures::estimated(&settled.savings),
         "prices": settled.prices,
         "legs": legs,
         "notes": notes(settled),
@@ -237,7 +238,7 @@ fn arithmetic(settled: &CallSettled) -> String {
         |label: String, amount: PicoUsd| vec![label, amount.to_string(), share(amount, untouched)];
     let mut rows = vec![line("untouched (estimated)".to_owned(), untouched)];
     for (lever, saved) in &settled.savings {
-        rows.push(line(format!("{} lever", lever.name()), -*saved));
+        rows.push(line(figures::lever_label(*lever), -*saved));
     }
     rows.push(line("cost".to_owned(), cost));
     table(

@@ -65,7 +65,8 @@ pub(crate) async fn start(
     gateway.stops.set(stopped(&*open.keys)?);
     gateway.admin.open(Arc::clone(&open.keys));
     let outcomes = gateway.learned.open(Arc::clone(&open.outcomes))?;
-    tracing::debug!(outcomes, "outcomes are known");
+    let thought = gateway.thinking.open(&*open.outcomes)?;
+    tracing::debug!(outcomes, thought, "outcomes are known");
     restore(&gateway, &config.place, now)?;
     Ok(Started {
         gateway,

@@ -40,6 +40,22 @@ pub(crate) fn levers(savings: &std::collections::BTreeMap<Lever, PicoUsd>) -> Va
         .collect()
 }
 
+/// A lever in a bill, and how its savings are known.
+pub(crate) fn lever_label(lever: Lever) -> String {
+    let how = if lever.is_estimated() {
+        " (estimated from other calls)"
+    } else {
+        ""
+    };
+    format!("{} lever{how}", lever.name())
+}
+
+/// The levers whose savings are estimated from other calls.
+pub(crate) fn estimated(savings: &std::collections::BTreeMap<Lever, PicoUsd>) -> Value {
+    let levers = savings.keys().filter(|lever| lever.is_estimated());
+    levers.map(|lever| lever.name()).collect()
+}
+
 /// Sums as JSON.
 pub(crate) fn totals(totals: &Totals) -> Value {
     json!({
@@ -55,6 +71,7 @@ pub(crate) fn totals(totals: &Totals) -> Value {
         "untouched_pico_usd": pico(totals.untouched),
         "saved_pico_usd": pico(totals.saved()),
         "levers": levers(&totals.savings),
+        "levers_estimated": estimated(&totals.savings),
     })
 }
 
@@ -66,7 +83,7 @@ pub(crate) fn bill_lines(totals: &Totals) -> Vec<(String, PicoUsd, String)> {
         String::new(),
     )];
     for (lever, saved) in &totals.savings {
-        let label = format!("{} lever", lever.name());
+        let label = lever_label(*lever);
         lines.push((label, -*saved, share(-*saved, totals.untouched)));
     }
     let rest = totals.cost - totals.cost_compared;

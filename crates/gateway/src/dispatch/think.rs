@@ -6,32 +6,105 @@
 use std::sync::{Mutex, PoisonError};
 
 use policy::lately::Lately;
+use policy::ports::Fault;
+use policy::ports::outcomes::{Noted, Outcomes};
 use policy::think::capability::Table;
+use policy::think::class::Class;
 use policy::think::decide::{Decision, Held, History, Opted, Policy, Question, Tools, decide};
-use policy::think::edits::edits;
+use policy::think::edits::{can_ask, edits};
 use policy::think::effort::Effort;
-use serde::Serialize;
+use policy::think::observed::Arm;
+use policy::think::saved::{Likes, Thought};
+use serde::{Deserialize, Serialize};
 use wire::dialect::request::Request;
 use wire::splice::Splice;
+use wire::usage::Tokens;
 
 use crate::life::Service;
 use crate::route::Plan;
 use crate::setup::{LeverMode, Think};
 
-/// What conversations began with.
+/// 20 000 settled calls are looked through for what they have thought, when a gateway starts.
+const CALLS_READ: u32 = 20_000;
+
+/// What stands in the notes of a call whose thinking is comparable.
+const THOUGHT: &str = "\"thought\":";
+
+/// What conversations began with, and how much calls have thought.
 #[derive(Debug, Default)]
-pub struct ThinkMemory(Mutex<Lately<Held>>);
+pub struct ThinkMemory {
+    held: Mutex<Lately<Held>>,
+    thought: Mutex<Thought>,
+}
 
 impl ThinkMemory {
     fn get(&self, conversation: u64) -> Option<Held> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(conversation)
     }
 
     fn put(&self, conversation: u64, held: Held) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         known.put(conversation, held);
     }
+
+    /// Takes over what the notes of settled calls say. Gives of how many. It may block.
+    pub fn open(&self, store: &dyn Outcomes) -> Result<usize, Fault> {
+        let noted = store.noted(THOUGHT, CALLS_READ)?;
+        let mut count = 0;
+        for (likes, arm, tokens) in noted.iter().filter_map(thought_of) {
+            self.came(likes, arm, tokens);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// A call of these has thought so much.
+    pub fn came(&self, likes: Likes, arm: Arm, tokens: Tokens) {
+        let mut thought = self.thought.lock().unwrap_or_else(PoisonError::into_inner);
+        thought.came(likes, arm, tokens);
+    }
+
+    /// What such calls usually think where nobody lowers it, if that is known.
+    pub fn usual(&self, likes: &Likes) -> Option<Tokens> {
+        let thought = self.thought.lock().unwrap_or_else(PoisonError::into_inner);
+        thought.usual(likes)
+    }
+}
+
+/// What the notes of a settled call say of its thinking.
+fn thought_of(noted: &Noted) -> Option<(Likes, Arm, Tokens)> {
+    #[derive(Deserialize)]
+    struct Notes {
+        think: Think,
+        #[serde(default)]
+        route: Route,
+    }
+    #[derive(Deserialize)]
+    struct Think {
+        lever: String,
+        effort: String,
+        class: String,
+        target: String,
+        thought: u64,
+    }
+    #[derive(Default, Deserialize)]
+    struct Route {
+        name: String,
+    }
+    let Notes { think, route } = serde_json::from_str(&noted.notes).ok()?;
+    let likes = Likes {
+        route: route.name,
+        class: Class::named(&think.class)?,
+        target: think.target,
+        effort: Effort::named(&think.effort)?,
+    };
+    let arm = if think.lever == LeverMode::On.name() {
+        Arm::Lowered
+    } else {
+        Arm::Full
+    };
+    Some((likes, arm, Tokens(think.thought)))
 }
 
 /// What is written down about one call's effort.
@@ -43,6 +116,16 @@ pub struct ThinkNotes {
     effort: Option<&'static str>,
     class: &'static str,
     why: String,
+    /// Who answered, how much it thought, and what its likes usually think where nobody lowers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thought: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usual: Option<u64>,
+    /// What to compare it with; none if its thinking is not lowered, and would not be.
+    #[serde(skip)]
+    compares: Option<(Class, Effort, Arm)>,
 }
 
 /// Decides about one leg, and declares the edit if the lever is on. Gives nothing where there is
@@ -99,7 +182,19 @@ pub fn think(
     if let (Some(effort), LeverMode::On) = (decision.effort, rules.mode) {
         edits(request, capability, effort, splice);
     }
-    Some(ThinkNotes::of(rules.mode, decision))
+    let asks = decision.effort.filter(|effort| {
+        let is_less = capability.default.is_some_and(|default| *effort < default);
+        is_less && can_ask(request, capability, *effort)
+    });
+    let arm = if rules.mode == LeverMode::On {
+        Arm::Lowered
+    } else {
+        Arm::Full
+    };
+    Some(ThinkNotes {
+        compares: asks.map(|effort| (decision.class, effort, arm)),
+        ..ThinkNotes::of(rules.mode, decision)
+    })
 }
 
 impl ThinkNotes {
@@ -109,6 +204,22 @@ impl ThinkNotes {
             effort: decision.effort.map(Effort::name),
             class: decision.class.name(),
             why: decision.why.to_string(),
+            target: None,
+            thought: None,
+            usual: None,
+            compares: None,
         }
+    }
+
+    /// What kind of question it is, the effort that it gets or would get, and whether it does.
+    pub fn compares(&self) -> Option<(Class, Effort, Arm)> {
+        self.compares
+    }
+
+    /// With how much was thought, and what is usual, if that is known.
+    pub fn thought(&mut self, target: &str, tokens: Tokens, usual: Option<Tokens>) {
+        self.target = Some(target.to_owned());
+        self.thought = Some(tokens.0);
+        self.usual = usual.map(|it| it.0);
     }
 }

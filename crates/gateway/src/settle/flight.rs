@@ -25,7 +25,7 @@ use crate::setup::Setup;
 pub struct Flight {
     pub(super) provider: String,
     pub(super) model: String,
-    prices: String,
+    pub(super) prices: String,
     /// Whose credential it carries.
     pub(super) credential: Credential,
     pub(super) ticket: Option<Box<Ticket>>,

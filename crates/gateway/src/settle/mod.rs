@@ -15,3 +15,4 @@ pub mod opening;
 pub mod receipt;
 pub mod runaway;
 pub mod savings;
+mod thought;

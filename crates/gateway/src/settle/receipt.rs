@@ -280,7 +280,9 @@ impl Receipt {
         self.end_hedge(end);
         let now = self.gateway.clock.now();
         let (last, notes) = self.close_leg(end, reported);
+        let thought = self.thought(end);
         let (cost, savings) = self.savings(last);
+        let savings = savings.by_thinking(thought);
         let saved = savings.total();
         let let_go = self.let_go(cost, now);
         let notes = self.watched(cost, now, self.notes(notes));

@@ -91,6 +91,16 @@ impl Savings {
         }
     }
 
+    /// With what less thinking is estimated to have saved: so much more it would have cost untouched.
+    #[must_use]
+    pub fn by_thinking(mut self, saved: Option<PicoUsd>) -> Self {
+        if let (Some(untouched), Some(saved)) = (&mut self.untouched, saved) {
+            *untouched += saved;
+            self.parts.insert(Lever::Think, saved);
+        }
+        self
+    }
+
     /// All parts.
     pub fn total(&self) -> PicoUsd {
         self.parts.values().sum()
@@ -202,6 +212,22 @@ mod tests {
         check(&[leg("cascade", None)], route, some([1, 1, 1]), unknown);
         check(&[], route, Some([Some(1), Some(1), None]), unknown);
         check(&[], route, Some([None, None, Some(1)]), unknown);
+    }
+
+    #[test]
+    fn thinking_adds_to_what_is_untouched() {
+        let known = Savings {
+            untouched: Some(PicoUsd(20)),
+            parts: BTreeMap::from([(Lever::Cache, PicoUsd(5))]),
+        };
+        for saved in [7, -3] {
+            let savings = known.clone().by_thinking(Some(PicoUsd(saved)));
+            assert_eq!(savings.untouched, Some(PicoUsd(20 + saved)));
+            assert_eq!(savings.total(), PicoUsd(5 + saved));
+        }
+        assert_eq!(known.clone().by_thinking(None), known);
+        let unknown = Savings::default();
+        assert_eq!(unknown.clone().by_thinking(Some(PicoUsd(7))), unknown);
     }
 
     #[test]

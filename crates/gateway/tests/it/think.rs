@@ -3,11 +3,19 @@
 //! **Invariant**: only the reasoning field changes, only where the lever is on, and a conversation
 //! keeps what it began with.
 
+use std::sync::{Arc, Mutex};
+
 use gateway::setup::{LeverMode, Setup, Think};
+use policy::money::PicoUsd;
+use policy::ports::{CallSettled, Lever};
+use policy::prices::PriceBook;
+use policy::think::saved::CALLS_MIN;
 use serde_json::{Value, json};
 use testkit::upstream::{Step, Upstream};
+use wire::usage::Tokens;
 
-use crate::stage::{SPOKEN, Stage, plain};
+use crate::cheaper::Shelf;
+use crate::stage::{SPOKEN, Stage, TODAY, plain};
 
 /// A model that thinks by default, and takes less.
 const MODEL: &str = "claude-opus-5-5";
@@ -41,6 +49,78 @@ async fn sent(think: Think, bodies: &[Value]) -> Vec<(Value, Value)> {
         seen.push((arrived, notes["think"].clone()));
     }
     seen
+}
+
+/// A model whose thinking is metered, and its upstream, which thinks less when it is told to.
+const METERED: &str = "gpt-5";
+
+async fn metering() -> Upstream {
+    Upstream::playing(|asked| {
+        let body: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
+        let thought = if body["reasoning_effort"] == "low" {
+            100
+        } else {
+            1_000
+        };
+        let answer = json!({"id": "m", "object": "chat.completion", "model": METERED,
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"},
+                "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 100, "completion_tokens": 10 + thought,
+                "total_tokens": 110 + thought,
+                "completion_tokens_details": {"reasoning_tokens": thought}}});
+        Step::json(200, &answer.to_string())
+    })
+    .await
+}
+
+/// Asks the same easy question so often, and gives the last call.
+async fn asked(stage: &Stage, times: usize, before: usize) -> CallSettled {
+    let body = json!({"model": METERED, "messages": [{"role": "user", "content": EASY}]});
+    for _ in 0..times {
+        let response = stage.ask(&SPOKEN[0], body.to_string()).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+    let rows = stage.books.settled(before + times).await;
+    rows.last().and_then(|row| row.settled.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn less_thinking_is_booked_once_its_likes_are_known() {
+    let enough = usize::try_from(CALLS_MIN).unwrap();
+    let upstream = metering().await;
+    let setup = |mode| Setup {
+        think: Think { mode, ..on() },
+        ..plain(upstream.url())
+    };
+    let stage = Stage::with(setup(LeverMode::Observe)).await;
+    let observed = asked(&stage, enough, 0).await;
+    assert_eq!(observed.savings.get(&Lever::Think), None);
+    stage.gateway.setup.store(Arc::new(setup(LeverMode::On)));
+    let early = asked(&stage, enough, enough).await;
+    assert_eq!(early.savings.get(&Lever::Think), None, "too few are known");
+    assert_eq!(early.untouched, early.cost);
+    // The same after a restart, from the calls that are settled.
+    let second = Stage::with(setup(LeverMode::On)).await;
+    let shelf = Shelf {
+        books: Arc::clone(&stage.books),
+        outcomes: Mutex::default(),
+    };
+    assert_eq!(second.gateway.thinking.open(&shelf).unwrap(), 2 * enough);
+    for (stage, before) in [(&stage, 2 * enough), (&second, 0)] {
+        let known = asked(stage, 1, before).await;
+        let notes: Value = serde_json::from_str(&known.notes).unwrap();
+        let (thought, usual) = (&notes["think"]["thought"], &notes["think"]["usual"]);
+        assert_eq!(thought, 100, "{notes}");
+        // A sketch errs by a sixteenth at most, towards less.
+        let usual = usual.as_u64().unwrap();
+        assert!((938..=1_000).contains(&usual), "{usual}");
+        let price = PriceBook::built_in().find("openai", METERED).unwrap();
+        let price = price.rates(TODAY, Tokens(0), None).unwrap().output.unwrap();
+        let saved = price.cost(Tokens(usual - 100));
+        assert_eq!(known.savings.get(&Lever::Think), Some(&saved));
+        let total: PicoUsd = known.savings.values().sum();
+        assert_eq!(known.untouched, known.cost.map(|cost| cost + total));
+    }
 }
 
 fn on() -> Think {

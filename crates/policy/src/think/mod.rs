@@ -14,3 +14,4 @@ pub mod decide;
 pub mod edits;
 pub mod effort;
 pub mod observed;
+pub mod saved;

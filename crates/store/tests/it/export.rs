@@ -43,7 +43,7 @@ fn lines_say_what_the_ledger_says() {
         "call,opened_at_ms,settled_at_ms,key,session,task,organisation,team,user,tags,parents,endpoint,\
          model,provider,ending,status,estimated,input_estimate,held_pico_usd,held_tokens,\
          held_until_ms,legs,cost_pico_usd,untouched_pico_usd,prices,\
-         saved_cache_pico_usd,saved_trim_pico_usd,saved_route_pico_usd,saved_cascade_pico_usd,uncached,cache_read,cache_write_5m,cache_write_30m,cache_write_1h,\
+         saved_cache_pico_usd,saved_trim_pico_usd,saved_route_pico_usd,saved_cascade_pico_usd,saved_think_estimated_pico_usd,uncached,cache_read,cache_write_5m,cache_write_30m,cache_write_1h,\
          cache_write_12h,audio_input,output,reasoning,audio_output,web_searches\n"
     );
 
@@ -51,7 +51,7 @@ fn lines_say_what_the_ledger_says() {
         &call(1),
         "call_1,1767225600001,1767225600051,anonymous,,task,,search,,\
          \"[\"\"batch\"\",\"\"eu, west\"\"]\",\"[\"\"whole\"\"]\",/v1/messages,small,acme,answered,200,0,1,9000000,101,\
-         1767226200001,1,2400000,2399999,2026-01-01,-1,,,,8,0,0,0,0,0,0,1,0,0,0",
+         1767226200001,1,2400000,2399999,2026-01-01,-1,,,,,8,0,0,0,0,0,0,1,0,0,0",
         r#"{"call":"call_1","opened_at_ms":1767225600001,"key":"anonymous","session":null,"task":"task","organisation":null,"team":"search","user":null,"tags":["batch","eu, west"],"parents":["whole"],"endpoint":"/v1/messages","model":"small","provider":"acme","input_estimate":1,"held":{"pico_usd":9000000,"tokens":101,"until_ms":1767226200001},"settled":{"at_ms":1767225600051,"ending":"answered","status":200,"cost_pico_usd":2400000,"untouched_pico_usd":2399999,"savings_pico_usd":{"cache":-1},"prices":"2026-01-01","legs":[{"provider":"acme","model":"small-1","sent_at_ms":1767225600001,"first_byte_at_ms":1767225600002,"ended_at_ms":1767225600003,"status":200,"ending":"answered","estimated":false,"tier":null,"usage":{"uncached":8,"cache_read":0,"cache_write_5m":0,"cache_write_30m":0,"cache_write_1h":0,"cache_write_12h":0,"audio_input":0,"output":1,"reasoning":0,"audio_output":0,"web_searches":0},"cost_pico_usd":2400000}]},"estimated":false,"notes":{"cache":"no write pays"}}"#,
     );
 
@@ -66,7 +66,7 @@ fn lines_say_what_the_ledger_says() {
             opened,
             settled: None,
         },
-        "call_2,1767225600002,,anonymous,,task,,,,,,/v1/messages,small,acme,,,,2,,,,,,,,,,,,,,,,,,,,,,",
+        "call_2,1767225600002,,anonymous,,task,,,,,,/v1/messages,small,acme,,,,2,,,,,,,,,,,,,,,,,,,,,,,",
         r#"{"call":"call_2","opened_at_ms":1767225600002,"key":"anonymous","session":null,"task":"task","organisation":null,"team":null,"user":null,"tags":[],"parents":[],"endpoint":"/v1/messages","model":"small","provider":"acme","input_estimate":2,"held":null,"settled":null}"#,
     );
 
@@ -78,7 +78,7 @@ fn lines_say_what_the_ledger_says() {
     check(
         &StoredCall { opened, settled },
         "call_3,1767225600003,1767225600012,anonymous,,task,,,,,,/v1/messages,small,acme,recovered,,1,\
-         3,,103,1767226200003,0,,,,,,,,0,0,0,0,0,0,0,0,0,0,0",
+         3,,103,1767226200003,0,,,,,,,,,0,0,0,0,0,0,0,0,0,0,0",
         r#"{"call":"call_3","opened_at_ms":1767225600003,"key":"anonymous","session":null,"task":"task","organisation":null,"team":null,"user":null,"tags":[],"parents":[],"endpoint":"/v1/messages","model":"small","provider":"acme","input_estimate":3,"held":{"pico_usd":null,"tokens":103,"until_ms":1767226200003},"settled":{"at_ms":1767225600012,"ending":"recovered","status":null,"cost_pico_usd":null,"untouched_pico_usd":null,"savings_pico_usd":{},"prices":"","legs":[]},"estimated":true,"notes":{}}"#,
     );
 }
