@@ -112,6 +112,9 @@ async fn accepted(
             return Some(answer);
         }
         Came::Doubtful(doubt, reported) => {
+            if doubt.is_checked() {
+                service.gateway.thinking.failed(first.of);
+            }
             receipt.doubted(&doubt, first.word(Err(&doubt)), reported);
         }
         Came::Broken { fault, end, so_far } => receipt.gave_way(fault, end, so_far),

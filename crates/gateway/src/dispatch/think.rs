@@ -1,7 +1,8 @@
 //! The think lever on live traffic: how hard a conversation's model is asked to think.
 //!
-//! **Invariant**: a conversation keeps the effort that it began with, and what its client says stands
-//! (test `a_conversation_keeps_its_effort` in `tests/it/think.rs`).
+//! **Invariant**: a conversation keeps the effort that it began with at a target, and what its client
+//! says stands (tests `a_conversation_keeps_its_effort` and
+//! `what_failed_its_check_is_lowered_by_one_level_less` in `tests/it/think.rs`).
 
 use std::sync::{Mutex, PoisonError};
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use wire::dialect::request::Request;
 use wire::splice::Splice;
 use wire::usage::Tokens;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::life::Service;
 use crate::route::Plan;
@@ -30,10 +32,12 @@ const CALLS_READ: u32 = 20_000;
 /// What stands in the notes of a call whose thinking is comparable.
 const THOUGHT: &str = "\"thought\":";
 
-/// What conversations began with, and how much calls have thought.
+/// What conversations began with at their targets, and how much calls have thought.
 #[derive(Debug, Default)]
 pub struct ThinkMemory {
     held: Mutex<Lately<Held>>,
+    /// How many answers of conversations have failed their check.
+    failed: Mutex<Lately<u32>>,
     thought: Mutex<Thought>,
 }
 
@@ -46,6 +50,20 @@ impl ThinkMemory {
     fn put(&self, conversation: u64, held: Held) {
         let mut known = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         known.put(conversation, held);
+    }
+
+    /// An answer to a conversation has failed its check: what is asked next is lowered by one level
+    /// less.
+    pub fn failed(&self, conversation: u64) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = failed.get(conversation).unwrap_or_default();
+        failed.put(conversation, before.saturating_add(1));
+    }
+
+    fn history(&self, conversation: u64) -> History {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = failed.get(conversation).unwrap_or_default();
+        History { failures }
     }
 
     /// Takes over what the notes of settled calls say. Gives of how many. It may block.
@@ -144,7 +162,9 @@ pub fn think(
     let capability = Table::built_in().find(&plan.upstream.prices, &plan.model)?;
     let memory = &service.gateway.thinking;
     let target = plan.name();
-    let held = memory.get(conversation);
+    // A cascade asks two targets in turn, each of which keeps what it began with.
+    let at_target = xxh3_64_with_seed(target.as_bytes(), conversation);
+    let held = memory.get(at_target);
     let held = held.filter(|held| held.target == target);
     let asked = request.reasoning();
     // What was decided before needs no text.
@@ -172,12 +192,12 @@ pub fn think(
         &question,
         Some(capability),
         held.as_ref(),
-        History::default(),
+        memory.history(conversation),
         policy,
     );
     let is_kept = held.is_some_and(|held| held.effort == decision.effort);
     if !is_kept && !asked.given {
-        memory.put(conversation, decision.held(&target, tools));
+        memory.put(at_target, decision.held(&target, tools));
     }
     if let (Some(effort), LeverMode::On) = (decision.effort, rules.mode) {
         edits(request, capability, effort, splice);

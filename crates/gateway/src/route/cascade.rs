@@ -98,6 +98,8 @@ pub struct First {
     pub comes: Comes,
     /// What names the conversation at the cheap target, apart from its home at its own.
     pub conversation: u64,
+    /// The conversation itself.
+    pub of: u64,
     /// What was known beforehand.
     pub foreseen: Foreseen,
     /// What the user wrote last, where a model judges.
@@ -323,6 +325,7 @@ pub fn cascading(
                 Comes::Whole
             },
             conversation: apart(talk.conversation),
+            of: talk.conversation,
             foreseen,
             question: if cascade.judges().next().is_some() {
                 request.asked()

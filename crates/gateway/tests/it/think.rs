@@ -5,7 +5,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use gateway::setup::{LeverMode, Setup, Think};
+use gateway::setup::cascade::{How, Pattern, Verifier};
+use gateway::setup::{LeverMode, Rule, Setup, Think};
 use policy::money::PicoUsd;
 use policy::ports::{CallSettled, Lever};
 use policy::prices::PriceBook;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use testkit::upstream::{Step, Upstream};
 use wire::usage::Tokens;
 
+use crate::cascades_world::{OPENAI, last, setup, verified};
 use crate::cheaper::Shelf;
 use crate::stage::{SPOKEN, Stage, TODAY, plain};
 
@@ -68,6 +70,11 @@ async fn metering() -> Upstream {
             "usage": {"prompt_tokens": 100, "completion_tokens": 10 + thought,
                 "total_tokens": 110 + thought,
                 "completion_tokens_details": {"reasoning_tokens": thought}}});
+        if body["stream"] == true {
+            let chunk = json!({"id": "m", "object": "chat.completion.chunk", "model": METERED,
+                "choices": [{"index": 0, "delta": {"content": "ok"}, "finish_reason": "stop"}]});
+            return Step::events(&[&format!("data: {chunk}\n\n"), "data: [DONE]\n\n"]);
+        }
         Step::json(200, &answer.to_string())
     })
     .await
@@ -88,19 +95,19 @@ async fn asked(stage: &Stage, times: usize, before: usize) -> CallSettled {
 async fn less_thinking_is_booked_once_its_likes_are_known() {
     let enough = usize::try_from(CALLS_MIN).unwrap();
     let upstream = metering().await;
-    let setup = |mode| Setup {
+    let thinking = |mode| Setup {
         think: Think { mode, ..on() },
         ..plain(upstream.url())
     };
-    let stage = Stage::with(setup(LeverMode::Observe)).await;
+    let stage = Stage::with(thinking(LeverMode::Observe)).await;
     let observed = asked(&stage, enough, 0).await;
     assert_eq!(observed.savings.get(&Lever::Think), None);
-    stage.gateway.setup.store(Arc::new(setup(LeverMode::On)));
+    stage.gateway.setup.store(Arc::new(thinking(LeverMode::On)));
     let early = asked(&stage, enough, enough).await;
     assert_eq!(early.savings.get(&Lever::Think), None, "too few are known");
     assert_eq!(early.untouched, early.cost);
     // The same after a restart, from the calls that are settled.
-    let second = Stage::with(setup(LeverMode::On)).await;
+    let second = Stage::with(thinking(LeverMode::On)).await;
     let shelf = Shelf {
         books: Arc::clone(&stage.books),
         outcomes: Mutex::default(),
@@ -120,6 +127,69 @@ async fn less_thinking_is_booked_once_its_likes_are_known() {
         assert_eq!(known.savings.get(&Lever::Think), Some(&saved));
         let total: PicoUsd = known.savings.values().sum();
         assert_eq!(known.untouched, known.cost.map(|cost| cost + total));
+    }
+}
+
+/// Where a cheap answer fails its check, the own target is not asked to think as little.
+#[tokio::test]
+async fn what_failed_its_check_is_lowered_by_one_level_less() {
+    let cheap = "gpt-5-mini";
+    for (pattern, why, expect) in [
+        (
+            "^never$",
+            "verifier",
+            json!([[cheap, "low"], [METERED, "medium"]]),
+        ),
+        // That is no failure of the answer's.
+        (
+            "",
+            "held_too_long",
+            json!([[cheap, "low"], [METERED, "low"]]),
+        ),
+    ] {
+        let upstream = metering().await;
+        let verifier = Verifier {
+            name: "regex 1".into(),
+            how: How::Pattern(Pattern::new(pattern).unwrap()),
+        };
+        let mut cascade = verified(OPENAI, vec![verifier]);
+        cheap.clone_into(&mut cascade.target.model);
+        let is_stream = why == "held_too_long";
+        if is_stream {
+            cascade.hold_back.bytes_max = 1;
+        }
+        let cascading = setup(upstream.url(), cascade);
+        let rules = cascading.rules.into_iter();
+        let rules = rules.map(|rule| Rule {
+            think: on(),
+            ..rule
+        });
+        let stage = Stage::with(Setup {
+            rules: rules.collect(),
+            ..plain(upstream.url())
+        })
+        .await;
+        // The second turn keeps what the first one began with.
+        for (turn, messages) in [&[EASY][..], &[EASY, "ok", "And into Dutch?"]]
+            .into_iter()
+            .enumerate()
+        {
+            let mut body = with(asking(messages), "model", json!(METERED));
+            body.as_object_mut().unwrap().shift_remove("max_tokens");
+            if is_stream {
+                body["stream"] = json!(true);
+            }
+            let response = stage.ask(&SPOKEN[0], body.to_string()).await;
+            assert_eq!(response.status, 200, "{}", response.text());
+            let (_, notes) = last(&stage, turn + 1).await;
+            assert_eq!(notes["why"], why, "{notes}");
+            let asked = upstream.requests();
+            let asked = asked[2 * turn..].iter().map(|asked| {
+                let body: Value = serde_json::from_slice(&asked.body).unwrap();
+                json!([body["model"], body["reasoning_effort"]])
+            });
+            assert_eq!(asked.collect::<Value>(), expect, "turn {turn}");
+        }
     }
 }
 

@@ -117,6 +117,25 @@ pub enum Doubt {
 }
 
 impl Doubt {
+    /// Whether a check of the answer has found it, that more thought might have passed.
+    pub const fn is_checked(&self) -> bool {
+        match self {
+            Self::Arguments { .. }
+            | Self::Empty
+            | Self::Form(_)
+            | Self::ToolMissing
+            | Self::ToolUnknown(_)
+            | Self::Verifier(_) => true,
+            Self::Broken
+            | Self::Filtered
+            | Self::HeldTooLong
+            | Self::Refused(_)
+            | Self::Truncated
+            | Self::Unjudged(_)
+            | Self::Unsure(_) => false,
+        }
+    }
+
     /// The name in notes, metrics and reports.
     pub const fn name(&self) -> &'static str {
         match self {

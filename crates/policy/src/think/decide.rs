@@ -54,6 +54,9 @@ pub struct Policy {
     pub tools: Opted,
     /// Whether rows of the table that nobody has verified may be used.
     pub unverified: Opted,
+    /// Whether an answer that failed its check may raise the next one's effort above the model's own
+    /// default, too, and not only take back what was lowered.
+    pub beyond_default: Opted,
 }
 
 impl Default for Policy {
@@ -63,6 +66,7 @@ impl Default for Policy {
             floor: Effort::Low,
             tools: Opted::Out,
             unverified: Opted::Out,
+            beyond_default: Opted::Out,
         }
     }
 }
@@ -200,7 +204,11 @@ pub fn decide(
         (Err(why), 0) => plain(why),
         (lowered, _) => {
             let base = lowered.ok().or(capability.default);
-            match base.and_then(|level| capability.raised(level)) {
+            let raised = base.and_then(|level| capability.raised(level));
+            let is_beyond = |level| capability.default.is_some_and(|default| level > default);
+            let raised =
+                raised.filter(|level| policy.beyond_default == Opted::In || !is_beyond(*level));
+            match raised {
                 Some(level) if may_raise(question, capability) => Decision {
                     effort: Some(level),
                     class,

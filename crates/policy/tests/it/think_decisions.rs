@@ -41,6 +41,7 @@ const fn case(model: &'static str, text: &'static str) -> Case {
             floor: Effort::Low,
             tools: Opted::Out,
             unverified: Opted::Out,
+            beyond_default: Opted::Out,
         },
     }
 }
@@ -95,11 +96,16 @@ fn decisions_and_their_reasons() {
         ..case("openai/gpt-5", text)
     };
     check(&failed(EASY), Some(Effort::Medium), "failed its check");
-    check(&failed(HARD), Some(Effort::High), "failed its check");
+    check(&failed(HARD), None, "failed its check");
+    let mut beyond = failed(HARD);
+    beyond.policy.beyond_default = Opted::In;
+    check(&beyond, Some(Effort::High), "failed its check");
     let mut refused = Case {
         failures: 1,
         ..case("openai/gpt-5.4", HARD)
     };
+    check(&refused, None, "failed its check");
+    refused.policy.beyond_default = Opted::In;
     check(&refused, low, "failed its check");
     refused.asked.sampling = true;
     check(&refused, None, "failed its check");
