@@ -25,7 +25,7 @@ pub(super) fn router(build: &Build<'_>) -> Result<Option<Arc<Predictor>>, Config
     Ok(Some(Arc::new(router)))
 }
 
-/// What the reader should know: cheaper targets that the router cannot speak for.
+/// What the reader should know: targets that the router is asked about and cannot speak for.
 pub(super) fn remarks(setup: &Setup) -> Vec<String> {
     let Some(router) = setup.router.as_deref() else {
         return Vec::new();
@@ -36,11 +36,15 @@ pub(super) fn remarks(setup: &Setup) -> Vec<String> {
             let name = format!("{}/{}", target.provider, target.model);
             router.place(&[&name, &target.model]).is_none()
         };
-        for target in rule.cheaper.iter().filter(is_unknown) {
+        let first = rule.cascade.iter().filter(|it| it.quality.is_some());
+        let first = first.map(|it| (&it.target, "asks first"));
+        let cheaper = rule.cheaper.iter().map(|it| (it, "names as cheaper"));
+        let asked = cheaper.chain(first).filter(|(it, _)| is_unknown(it));
+        for (target, how) in asked {
             let known: Vec<&str> = router.targets.iter().map(|it| it.name.as_str()).collect();
             remarks.push(format!(
-                "the router knows nothing of `{}/{}`, which the route `{}` names as cheaper: only \
-                 outcomes can prove it; the router knows {}",
+                "the router knows nothing of `{}/{}`, which the route `{}` {how}: only outcomes \
+                 can prove it; the router knows {}",
                 target.provider,
                 target.model,
                 rule.name,

@@ -23,7 +23,7 @@ use crate::life::{Service, main_path};
 use crate::relay::whole;
 use crate::route::Plan;
 use crate::settle::receipt::{Receipt, Reported};
-use crate::setup::Limits;
+use crate::setup::{Credential, Limits};
 
 /// What is asked aside, and of whom.
 pub(super) struct Question<'q> {
@@ -64,9 +64,18 @@ pub(super) async fn ask(
         receipt.not_turned_aside(who, "failing");
         return None;
     }
+    // The client's own key is for the provider that it was made for.
+    let is_clients = matches!(plan.upstream.credential, Credential::FromClient);
+    if is_clients && plan.upstream.id != receipt.provider() {
+        receipt.not_turned_aside(who, "no_credential");
+        return None;
+    }
     let dialect = plan.upstream.dialect;
-    let bound = dialect.read(&body).ok().map(|it| Bound::of(&it));
-    let need = bound.and_then(|bound| legs::further(service, plan, &bound));
+    let Ok(bound) = dialect.read(&body).map(|it| Bound::of(&it)) else {
+        receipt.not_turned_aside(who, "unreadable");
+        return None;
+    };
+    let need = legs::further(service, plan, &bound);
     if let Err(refusal) = receipt.turns_aside(who, body.len(), need.as_ref()) {
         tracing::info!(
             call = service.call.id.0,

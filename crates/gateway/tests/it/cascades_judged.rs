@@ -4,10 +4,11 @@
 //! **Invariant**: a judge's leg is held, billed and booked on every exit, and only a score that is
 //! high enough convinces.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::setup::cascade::{Cascade, How, Judge, Verifier};
-use gateway::setup::{Budgets, Setup, Target};
+use gateway::setup::{Budgets, Credential, Setup, Target};
 use policy::admit::limit::Mode;
 use policy::admit::scope::Kind;
 use policy::cascade::rubric::Rubric;
@@ -294,6 +295,26 @@ async fn a_client_that_leaves_while_the_judge_runs_owes_both_legs() {
             rest(&mut stage).await;
             check_rest(&stage, settled.cost.unwrap());
         }
+    }
+}
+
+/// A client's key goes to the provider that it was made for, and to no other one.
+#[tokio::test]
+async fn a_judge_elsewhere_does_not_get_the_clients_key() {
+    for (judge, said, legs) in [(OPENAI, "9", 2), (ANTHROPIC, "no_credential", 2)] {
+        let row = OPENAI;
+        let world = world(row, false);
+        let upstream = upstream(row, world.cheaply, reply(judge, "9"), world.own).await;
+        let mut setup = setup(upstream.url(), judged(row, judge, PATIENT));
+        for upstream in &mut setup.upstreams {
+            Arc::make_mut(upstream).credential = Credential::FromClient;
+        }
+        let stage = Stage::with(setup).await;
+        let response = stage.ask(&SPOKEN[row], &world.body).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+        let (settled, notes) = last(&stage, 1).await;
+        assert_eq!(notes["beside"][0]["said"], said, "{notes}");
+        assert_eq!(settled.legs.len(), legs);
     }
 }
 
