@@ -4,6 +4,7 @@
 //! `pure_rooms_stay_pure`, and `replays_repeat`).
 
 pub mod bill;
+pub mod binding;
 pub mod cache;
 pub mod ideal;
 pub mod metering;

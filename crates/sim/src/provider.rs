@@ -207,6 +207,7 @@ pub struct Provider {
     meter: Box<dyn Meter + Send>,
     pace: Pace,
     served: u64,
+    unbound: u64,
 }
 
 impl Provider {
@@ -217,6 +218,7 @@ impl Provider {
             meter,
             pace: Pace::default(),
             served: 0,
+            unbound: 0,
         }
     }
 
@@ -225,6 +227,11 @@ impl Provider {
     pub fn paced(mut self, pace: Pace) -> Self {
         self.pace = pace;
         self
+    }
+
+    /// Thinking blocks that came back behind another prefix than the one they are bound to.
+    pub const fn unbound(&self) -> u64 {
+        self.unbound
     }
 
     /// Answers one request.

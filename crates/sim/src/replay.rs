@@ -24,6 +24,7 @@ use wire::splice::Splice;
 use wire::usage::{Tokens, Usage};
 
 use crate::bill::Sum;
+use crate::binding::Bindings;
 use crate::cache::{InputSplit, ProviderCache, Sent};
 use crate::ideal;
 use crate::metering::mode_of;
@@ -155,6 +156,7 @@ pub struct Replay<'a> {
     /// First bytes of the calls that wrote prefixes.
     began: HashMap<Chain, Moment>,
     sent: Vec<(Sent, Tokens)>,
+    bindings: Bindings,
     tasks: HashMap<String, usize>,
     sums: Sums,
 }
@@ -174,6 +176,9 @@ pub struct Sums {
     pub ideal_all_written: Sum,
     /// Saved, by lever; adds up to the difference.
     pub levers: BTreeMap<Lever, PicoUsd>,
+    /// Thinking blocks that were sent behind another prefix than before; a model that binds them
+    /// refuses the call.
+    pub unbound: u64,
     /// By task.
     pub tasks: Vec<TaskSum>,
 }
@@ -207,6 +212,7 @@ impl<'a> Replay<'a> {
             policy: cache(),
             began: HashMap::new(),
             sent: Vec::new(),
+            bindings: Bindings::default(),
             tasks: HashMap::new(),
             sums: Sums::default(),
         })
@@ -228,6 +234,8 @@ impl<'a> Replay<'a> {
                     key,
                     ..Sent::of(1, &request.prompt, &counted)
                 };
+                // What the lever adds to the body changes no prefix, or the replay fails below.
+                self.sums.unbound += self.bindings.broken(&request);
                 let decision = self.decide(call, &request.prompt, &request.cache, bytes, None);
                 let policy = match &decision {
                     Some(decision) => {

@@ -90,6 +90,7 @@ pub(super) fn json(replayed: &Replayed<'_>, out: &mut dyn Write) -> anyhow::Resu
         "model": format!("{}/{}", replayed.model.provider, replayed.model.id),
         "prices": replayed.prices,
         "calls": sums.calls + booked.calls,
+        "thinking_blocks_unbound": sums.unbound,
         "calls_unpriced": booked.unknown,
         "tasks": tasks.count,
         "tasks_succeeded": tasks.succeeded,

@@ -309,6 +309,7 @@ impl TrimmedSums {
             "version": trim::VERSION,
             "cache_alone_pico_usd": pico(alone.policy.cost),
             "with_trim_pico_usd": pico(self.sums.policy.cost),
+            "thinking_blocks_unbound": self.sums.unbound,
             "percent_saved": self.percent_saved(alone),
             "tokens_saved": saved,
             "long_tasks": dearer.long,

@@ -5,8 +5,11 @@
 
 use serde_json::{Value, json};
 use wire::dialect::Dialect;
+use wire::dialect::request::Request;
+use wire::prompt::Chain;
 use wire::usage::{Tokens, Ttl, Usage};
 
+use crate::binding;
 use crate::provider::meter::{Count, segment_tokens};
 use crate::provider::script::{self, Call, Prompted, Reply, Stop, Thinking, Tools};
 use crate::provider::{Ask, Fault, Provider, Said, UNKNOWN_MODEL, list, object, read};
@@ -33,11 +36,17 @@ pub(super) fn create(
     let model = request["model"].as_str().unwrap_or_default();
     let prompted = prompted(&request, tokens_max);
     let reply = Reply::to(&prompted, provider.count).map_err(Fault::wished)?;
-    let mut usage = provider.split(
-        &read(Dialect::AnthropicMessages, ask)?,
-        organisation,
-        ask.at,
-    );
+    let read = read(Dialect::AnthropicMessages, ask)?;
+    let binds = binding::binds("anthropic", model);
+    if binds {
+        let unbound = unbound(&request, &read);
+        provider.unbound += u64::try_from(unbound.len()).unwrap_or(u64::MAX);
+        if let Some(path) = unbound.first() {
+            let message = format!("{path}: `thinking` block is bound to a different conversation");
+            return Err(Fault::bad(message));
+        }
+    }
+    let mut usage = provider.split(&read, organisation, ask.at);
     usage.output.0 = reply.tokens(provider.count);
     usage.reasoning.0 = reply.thinking_tokens(provider.count);
     let messages = list(&request["messages"]).len();
@@ -47,6 +56,7 @@ pub(super) fn create(
         model,
         reply,
         usage,
+        prefix: binds.then(|| binding::prefix(&read, u32::MAX)),
     };
     if request["stream"] == true {
         Ok(Said::Stream(message.frames()))
@@ -170,11 +180,32 @@ fn validate_thinking(path: &str, block: &Value) -> Result<(), Fault> {
     let thinking = block["thinking"].as_str().unwrap_or_default();
     match block["signature"].as_str() {
         None => Err(Fault::bad(format!("{path}.signature: field required"))),
-        Some(signature) if signature == script::signature_of(thinking) => Ok(()),
+        // Whether it is bound to what stands before it is looked at where the model binds.
+        Some(signature) if signature.split('-').next() == Some(&script::signature_of(thinking)) => {
+            Ok(())
+        }
         Some(_) => Err(Fault::bad(format!(
             "{path}: invalid `signature` in `thinking` block"
         ))),
     }
+}
+
+/// The thinking blocks that are not bound to what stands before them.
+fn unbound(request: &Value, read: &Request<'_>) -> Vec<String> {
+    let mut unbound = Vec::new();
+    for (message, index) in list(&request["messages"]).iter().zip(0_u32..) {
+        for (place, block) in list(&message["content"]).iter().enumerate() {
+            if block["type"] != "thinking" {
+                continue;
+            }
+            let thinking = block["thinking"].as_str().unwrap_or_default();
+            let bound = script::bound_signature_of(thinking, binding::prefix(read, index));
+            if block["signature"] != bound {
+                unbound.push(format!("messages.{index}.content.{place}"));
+            }
+        }
+    }
+    unbound
 }
 
 /// Everything that can carry a marker, in rendered order, with its path.
@@ -226,6 +257,8 @@ struct Message<'a> {
     model: &'a str,
     reply: Reply,
     usage: Usage,
+    /// What its thinking is bound to.
+    prefix: Option<Chain>,
 }
 
 impl Message<'_> {
@@ -313,7 +346,7 @@ impl Message<'_> {
     fn blocks(&self) -> Vec<Block> {
         let mut blocks = Vec::new();
         if !self.reply.thinking.is_empty() {
-            blocks.push(Block::thinking(&self.reply.thinking));
+            blocks.push(Block::thinking(&self.reply.thinking, self.prefix));
         }
         if !self.reply.text.is_empty() {
             blocks.push(Block::text(&self.reply.text));
@@ -335,9 +368,12 @@ struct Block {
 }
 
 impl Block {
-    fn thinking(pieces: &[String]) -> Self {
+    fn thinking(pieces: &[String], prefix: Option<Chain>) -> Self {
         let thinking = pieces.concat();
-        let signature = script::signature_of(&thinking);
+        let signature = match prefix {
+            Some(prefix) => script::bound_signature_of(&thinking, prefix),
+            None => script::signature_of(&thinking),
+        };
         let deltas = pieces
             .iter()
             .map(|piece| json!({"type": "thinking_delta", "thinking": piece}));

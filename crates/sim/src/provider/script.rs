@@ -8,6 +8,8 @@
 
 use serde_json::Value;
 
+use wire::prompt::Chain;
+
 use crate::provider::list;
 
 /// Characters of the user's text that are repeated.
@@ -172,6 +174,11 @@ pub fn last_user_text(messages: &[Value]) -> String {
 /// text or signature was altered no longer fits.
 pub fn signature_of(thinking: &str) -> String {
     format!("SimSig{:032x}", digest(&[thinking]))
+}
+
+/// The same under thinking that is bound to what stands before it.
+pub fn bound_signature_of(thinking: &str, prefix: Chain) -> String {
+    format!("{}-{:032x}", signature_of(thinking), prefix.0)
 }
 
 /// A stable identity of a few texts (FNV-1a, 128 bits): ids must not change between runs.
