@@ -20,10 +20,10 @@ use crate::moment::Moment;
 use crate::money::Price;
 use crate::prices::model::Model;
 
-/// Half of the predicted calls must already pay. With two thirds, recorded SWE agents saved less and lost
-/// more: 6.2 instead of 6.6 % with Sonnet 4.6 beyond 16 000 tokens, and 30 instead of 10 % at worst
-/// (`tokenwise replay --prune`).
-const SAFETY: (i128, i128) = (2, 1);
+/// A third of the predicted calls must already pay. With a half and with two thirds, recorded SWE agents
+/// saved less and lost more with Sonnet 4.6 beyond 8 000 tokens: 5.96 and 5.04 instead of 6.98 %, with 17
+/// and 21 instead of 8 of 260 over 1 % dearer (`tokenwise replay --prune`).
+const SAFETY: (i128, i128) = (3, 1);
 
 /// The newest 5 results are kept: of 1 817 recorded steps that took their arguments from earlier
 /// results, 91 % had all of them in the newest 5 (`../shared/facts/traces.md`).
@@ -219,7 +219,7 @@ mod tests {
                 (1..1_000).find(|calls| prune(read, write).is_due(&weighed(percent, *calls)));
             let least = least.expect("it pays some day");
             // The table rounds to whole calls.
-            let expect = calls * 2;
+            let expect = calls * 3;
             assert!(
                 least.abs_diff(expect) <= 2,
                 "{read} {write} {percent}: {least} {expect}"
