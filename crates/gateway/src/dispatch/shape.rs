@@ -15,6 +15,7 @@ use policy::shape::cache::memory::Memory;
 use policy::shape::cache::rules::WAIT_MAX_MS;
 use policy::shape::cache::{Decision, Lead, Mode, Sight, Terms};
 use policy::shape::context::classes::Classes;
+use policy::shape::trim::prune::chains_as_sent;
 use sim::cache::Sent;
 use sim::metering::mode_of;
 use sim::shadow::{Elsewhere, Seen, Shadow};
@@ -31,6 +32,7 @@ use crate::dispatch::context::seen_as_media;
 use crate::dispatch::degrade::{self, Degraded};
 use crate::dispatch::notes::Notes;
 use crate::dispatch::think::{ThinkNotes, think};
+use crate::dispatch::trim::Trimming;
 use crate::life::Service;
 use crate::receive::Call;
 use crate::route::Plan;
@@ -170,9 +172,7 @@ fn shape_cache(
     let elsewhere = instead_of.and_then(|plan| elsewhere(setup, request, plan, &whole, at));
     let untouched = untouched(place, request, &whole, plan);
     let mut sent = untouched.clone();
-    for (piece, size) in sent.pieces.iter_mut().zip(&sizes) {
-        piece.tokens = *size;
-    }
+    trim_pieces(&mut sent, request, &sizes, trimming.map(|it| &**it));
     if setup.cache == LeverMode::On {
         apply(&decision, request, plan, shaped, &mut sent);
     }
@@ -196,6 +196,7 @@ fn shape_cache(
             Classes::of(&request.prompt, &seen_as_media(request, sizes)),
         ),
         trimmed: trimming.map(|it| (whole, it.saved)),
+        edits: trimming.is_some_and(|it| it.edits),
         terms,
         at,
         first_byte_at: None,
@@ -206,6 +207,25 @@ fn shape_cache(
         leading,
         is_settled: false,
     }));
+}
+
+/// Puts what the trim lever does into the simulated request.
+fn trim_pieces(
+    sent: &mut Sent,
+    request: &Request<'_>,
+    sizes: &[Tokens],
+    trimming: Option<&Trimming>,
+) {
+    for (piece, size) in sent.pieces.iter_mut().zip(sizes) {
+        piece.tokens = *size;
+    }
+    // A cache holds what was sent, not what the client has.
+    if let Some(trimming) = trimming.filter(|it| !it.pruned.is_empty()) {
+        let chains = chains_as_sent(&request.prompt, &trimming.pruned);
+        for (piece, chain) in sent.pieces.iter_mut().zip(chains) {
+            piece.chain = chain;
+        }
+    }
 }
 
 /// The model's cache and prices, where both are known.
@@ -330,6 +350,8 @@ pub struct Ticket {
     elsewhere: Option<(Terms, Sent)>,
     /// The sizes of the untrimmed segments, and how many tokens are not sent.
     trimmed: Option<(Vec<Tokens>, Tokens)>,
+    /// Whether history is edited with it, so that less is read than was there.
+    edits: bool,
     sent: Sent,
     decision: Decision,
     leading: Option<Leading>,
@@ -413,12 +435,16 @@ impl Ticket {
         };
         let read = usage.cache_read;
         let miss = lock(&lever.memory).settled(&self.decision.ticket, usage.input(), read);
+        // What an edit made new was not lost by the provider.
+        let miss = miss.filter(|_| !self.edits);
         let trimmed = self.trimmed.as_ref();
         let more = trimmed.map_or(Tokens(0), |(_, saved)| *saved);
         let untrimmed = trimmed.map(|(sizes, _)| {
             let mut untrimmed = self.sent.clone();
-            for (piece, size) in untrimmed.pieces.iter_mut().zip(sizes) {
+            let client = self.untouched.pieces.iter().zip(sizes);
+            for (piece, (whole, size)) in untrimmed.pieces.iter_mut().zip(client) {
                 piece.tokens = *size;
+                piece.chain = whole.chain;
             }
             untrimmed
         });

@@ -118,6 +118,10 @@ pub struct Trimming {
     pub saved: Tokens,
     /// Tokens of results as they are sent, where budgets have them counted.
     pub results: Option<Tokens>,
+    /// The segments of results that are left out whole.
+    pub pruned: Vec<usize>,
+    /// Whether some of them were still sent with the call before.
+    pub edits: bool,
     /// What is written down.
     pub notes: TrimNotes,
 }
@@ -138,6 +142,9 @@ pub struct TrimNotes {
     /// Old results that are left out whole, or would be.
     #[serde(skip_serializing_if = "is_none")]
     pruned: usize,
+    /// Whether the history is edited with this call: what follows is written to the cache anew.
+    #[serde(skip_serializing_if = "is_false")]
+    edits: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'static str>,
 }
@@ -148,6 +155,14 @@ pub struct TrimNotes {
 )]
 const fn is_none(count: &usize) -> bool {
     *count == 0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -224,6 +239,7 @@ pub fn trimming(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -
         saved,
         results,
         pruned,
+        edits,
     } = lever.trim(request, placed.conversation, looked_at);
     let tokens: Tokens = saved.values().copied().sum();
     let notes = TrimNotes {
@@ -240,7 +256,8 @@ pub fn trimming(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -
                 tokens: tokens.0,
             })
             .collect(),
-        pruned,
+        pruned: pruned.len(),
+        edits,
         why: decided
             .began
             .then_some("the session began so, and its prefix may still be warm"),
@@ -249,6 +266,8 @@ pub fn trimming(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -
         splice: if is_sent { splice } else { Splice::default() },
         saved: if is_sent { tokens } else { Tokens(0) },
         results: results.filter(|_| is_sent),
+        pruned: if is_sent { pruned } else { Vec::new() },
+        edits: edits && is_sent,
         notes,
     })
 }

@@ -127,8 +127,10 @@ pub struct Trimmed {
     pub saved: BTreeMap<Technique, Tokens>,
     /// Tokens of results as they are sent, where the terms have them counted.
     pub results: Option<Tokens>,
-    /// Places among the results that were left out whole.
-    pub pruned: usize,
+    /// The segments of results that were left out whole, in order.
+    pub pruned: Vec<usize>,
+    /// Whether some of them were still sent with the call before.
+    pub edits: bool,
 }
 
 /// What is known of a conversation so far: kept, it spares the next call of the conversation the work on
@@ -165,6 +167,8 @@ struct Tally {
     is_said: bool,
     /// Segments that were read.
     segments: usize,
+    /// The passage after which results were left out last.
+    edited: Option<usize>,
 }
 
 /// A passage, and what it is sent as.
@@ -256,8 +260,15 @@ pub fn trim_on(request: &Request<'_>, progress: &mut Progress, count: &mut dyn C
         for (technique, tokens) in &seen.saved {
             *trimmed.saved.entry(*technique).or_default() += *tokens;
         }
-        trimmed.pruned += usize::from(seen.saved.contains_key(&Technique::Prune));
+        if seen.saved.contains_key(&Technique::Prune) {
+            trimmed.pruned.push(passage.segment);
+        }
     }
+    let said = passages.iter().rposition(|it| it.role == Role::Assistant);
+    trimmed.edits = progress
+        .tally
+        .edited
+        .is_some_and(|edited| Some(edited) > said);
     trimmed.results = progress.terms.counts().then_some(progress.tally.sent);
     trimmed
 }
@@ -421,6 +432,7 @@ impl Session<'_> {
         }
         tally.sent = Tokens(tally.sent.0.saturating_sub(omitted.0));
         tally.prompt = Tokens(tally.prompt.0.saturating_sub(omitted.0));
+        tally.edited = seen.len().checked_sub(1);
         earlier.forget(&gone);
     }
 

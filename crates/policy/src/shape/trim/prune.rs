@@ -14,7 +14,9 @@
 
 use std::collections::BTreeSet;
 
+use wire::prompt::{Chain, Prompt};
 use wire::usage::{Tokens, Ttl};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::moment::Moment;
 use crate::money::Price;
@@ -41,6 +43,9 @@ const FULL_PERCENT: u64 = 90;
 
 /// 95 %: estimates of input tokens seldom err by more (`prices::model`).
 const CLIFF_PERCENT: u64 = 95;
+
+/// Keeps identities of edited prompts apart from all others.
+const EDITED: u64 = 0x7072_756e_6564;
 
 /// Prices relative to plain input, in thousandths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +175,19 @@ pub(super) fn candidates<'r>(
     old
 }
 
+/// The identities of a prompt's prefixes as they are sent: from a result on that was left out, in these
+/// segments, they are others than the client's.
+pub fn chains_as_sent(prompt: &Prompt, pruned: &[usize]) -> Vec<Chain> {
+    let mut edits = 0;
+    let chains = prompt.segments.iter().enumerate().map(|(place, segment)| {
+        if pruned.binary_search(&place).is_ok() {
+            edits ^= xxh3_128_with_seed(&segment.chain.0.to_le_bytes(), EDITED);
+        }
+        Chain(segment.chain.0 ^ edits)
+    });
+    chains.collect()
+}
+
 /// What stands for a result that was left out.
 pub(super) fn stub(result: &str, tokens: Tokens) -> String {
     let words = format!(
@@ -184,6 +202,8 @@ pub(super) fn stub(result: &str, tokens: Tokens) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wire::dialect::Dialect;
+
     use super::*;
 
     fn prune(read: u64, write: u64) -> Prune {
@@ -269,6 +289,25 @@ mod tests {
             .collect();
         let found = candidates(&results, |passage| &refers[passage], 12);
         assert_eq!(found, BTreeSet::from([3, 4, 6]));
+    }
+
+    #[test]
+    fn an_edit_changes_all_that_follows() {
+        let body = r#"{"model":"m","messages":[{"role":"user","content":"a"},
+            {"role":"user","content":"b"},{"role":"user","content":"c"}]}"#;
+        let request = Dialect::OpenAiChat.read(body.as_bytes()).unwrap();
+        let prompt = &request.prompt;
+        let chains = |pruned: &[usize]| chains_as_sent(prompt, pruned);
+        let same = |one: &[usize], other: &[usize]| {
+            let (one, other) = (chains(one), chains(other));
+            let alike = one.iter().zip(&other).map(|(one, other)| one == other);
+            alike.collect::<Vec<bool>>()
+        };
+        assert_eq!(same(&[], &[1]), [true, false, false]);
+        assert_eq!(same(&[0], &[]), [false; 3]);
+        assert_eq!(same(&[1], &[1, 2]), [true, true, false]);
+        let client: Vec<Chain> = prompt.segments.iter().map(|it| it.chain).collect();
+        assert_eq!(chains(&[]), client);
     }
 
     #[test]
