@@ -36,6 +36,8 @@ pub struct Rehearsal {
     pub targets: Vec<String>,
     /// The cheap target that would be asked before them.
     pub asked_first: Option<String>,
+    /// Whether its answer would be judged.
+    pub is_judged: bool,
     /// What would be written down.
     pub notes: Notes,
 }
@@ -146,6 +148,9 @@ fn decide(
     };
     let conversation = conversation(call, &request);
     let placed = place(&service, &request, pinned, conversation)?;
+    let is_judged = placed
+        .first()
+        .is_some_and(|first| first.foreseen.vouched.is_none());
     let first = placed.first().map(|first| &first.plan);
     let goes = first.or_else(|| placed.route.first());
     let think = goes.and_then(|plan| {
@@ -166,6 +171,7 @@ fn decide(
         routes,
         targets: placed.route.plans.iter().map(Plan::name).collect(),
         asked_first,
+        is_judged,
         notes: Notes {
             route: placement.notes,
             cascade: placement.cascade,

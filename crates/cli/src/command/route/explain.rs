@@ -191,6 +191,7 @@ fn json(rehearsal: &Rehearsal) -> Value {
         "call": rehearsal.seen,
         "routes": routes,
         "asked_first": rehearsal.asked_first,
+        "asked_first_is_judged": rehearsal.asked_first.as_ref().map(|_| rehearsal.is_judged),
         "targets": rehearsal.targets,
         "notes": rehearsal.notes,
     })
@@ -229,10 +230,12 @@ fn text(rehearsal: &Rehearsal) -> String {
     }
     text.push('\n');
     if let Some(first) = &rehearsal.asked_first {
-        put!(
-            text,
-            "asks {first} first; if its answer does not convince:\n"
-        );
+        let unless = if rehearsal.is_judged {
+            "its answer does not convince"
+        } else {
+            "it fails, for its answer is not judged"
+        };
+        put!(text, "asks {first} first; if {unless}:\n");
     }
     put!(
         text,
