@@ -109,7 +109,7 @@ async fn calls(stage: &Stage, secret: &str) {
         (chat, body("gpt-5.4", "maybe")),
         (chat, PROMPT.as_bytes().to_vec()),
         (
-            "/v1/nowhere?key=planted-in-a-query",
+            "/v2/nowhere?key=planted-in-a-query",
             body("gpt-5.4", "true"),
         ),
     ] {
