@@ -92,13 +92,17 @@ fn setup(router: Option<Predictor>) -> Setup {
         cascade: Some(Arc::new(Cascade {
             target: target("gpt-5.4-nano"),
             mode: LeverMode::On,
+            quality: None,
+            trust: 0.0,
             accept_from: None,
             verifiers: Vec::new(),
+            agree: None,
             hold_back: HoldBack::default(),
         })),
         think,
         loops: Loops::OFF.into(),
         trim: Trim::OFF,
+        context: Arc::default(),
     };
     Setup {
         upstreams: vec![upstream.into()],

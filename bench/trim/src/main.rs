@@ -80,7 +80,9 @@ fn gateway(mode: LeverMode) -> Arc<Gateway> {
         trim: Trim {
             mode,
             level: Some(Level::Folded),
+            focus: None,
         },
+        context: Arc::default(),
     };
     let setup = Setup {
         upstreams: vec![upstream.into()],

@@ -133,6 +133,33 @@ fn a_prompt_is_not_kept_below_what_is_cached() {
 }
 
 #[test]
+fn results_beyond_a_budget_are_folded() {
+    let dialect = Dialect::OpenAiChat;
+    // Steps of a log, which folding shortens and nothing else does.
+    let log = |from: u32| -> String {
+        let lines = (from..from + 80).map(|n| format!("Step {n}, loss: {}", n * 7 % 90));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let results: Vec<String> = (0..4).map(|place| log(place * 1_000)).collect();
+    let result =
+        |text: &String| json!({"role": "tool", "tool_call_id": "c", "content": text}).to_string();
+    let messages: Vec<String> = results.iter().map(result).collect();
+    let body = body(dialect, &messages);
+    let one = Runs.tokens(&results[0]);
+    let terms = Terms {
+        folded_beyond: Some(one + one),
+        ..Terms::default()
+    };
+    let sent = passages(dialect, &trimmed(dialect, &body, terms));
+    let sent = sent.iter().filter(|it| it.role == Role::Tool);
+    let whole: Vec<bool> = sent
+        .zip(&results)
+        .map(|(sent, whole)| sent.text == *whole)
+        .collect();
+    assert_eq!(whole, [true, true, false, false]);
+}
+
+#[test]
 fn nothing_refers_to_what_was_left_out() {
     let dialect = Dialect::OpenAiChat;
     let listing = text(0, 100, 60);
