@@ -19,10 +19,12 @@ export function agent(command, settings) {
   for (const path of [home, folder]) mkdirSync(path, { recursive: true });
   // Nothing of whoever runs this: no keys, no settings, no sessions.
   const env = { PATH: process.env.PATH, HOME: home, ...settings };
-  const run = (...words) =>
+  const started = (words, input) =>
     new Promise((resolve, reject) => {
       const binary = join(here, "node_modules", ".bin", command);
-      const child = spawn(binary, words, { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"], timeout: TIMEOUT_MS });
+      const stdio = [input === undefined ? "ignore" : "pipe", "pipe", "pipe"];
+      const child = spawn(binary, words, { cwd: folder, env, stdio, timeout: TIMEOUT_MS });
+      child.stdin?.end(input);
       const [out, err] = [[], []];
       child.stdout.on("data", (piece) => out.push(piece));
       child.stderr.on("data", (piece) => err.push(piece));
@@ -33,5 +35,8 @@ export function agent(command, settings) {
         else resolve({ status, text, said });
       });
     });
-  return { folder, run };
+  const run = (...words) => started(words);
+  // With a prompt on its standard input.
+  const read = (input, ...words) => started(words, input);
+  return { folder, run, read };
 }

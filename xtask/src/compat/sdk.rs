@@ -72,9 +72,10 @@ pub(super) static KITS: &[Kit] = &[
     },
     Kit {
         step: "compat agents",
-        what: "claude code and qwen code, through the gateway and direct",
+        what: "claude code, opencode and qwen code, through the gateway and direct",
         drivers: &[
             ("claude-code", Dialect::Anthropic, "claude_code.mjs"),
+            ("opencode", Dialect::OpenAi, "opencode.mjs"),
             ("qwen-code", Dialect::OpenAi, "qwen_code.mjs"),
         ],
         pins: "package.json",
