@@ -5,8 +5,10 @@
 //! and what a longer conversation repeats of a shorter one is trimmed to the same prefix.
 //!
 //! **Invariant**: the trimmed prompt of a call is a prefix of the trimmed prompt of a call that
-//! continues it, a body stays JSON, and no text has more tokens than before (properties
-//! `a_longer_conversation_begins_with_the_shorter_one` and `nothing_grows_and_json_stays_json`).
+//! continues it, but for old results that [`prune`] leaves out, which stay left out; a body stays JSON,
+//! and no text has more tokens than before (properties
+//! `a_longer_conversation_begins_with_the_shorter_one`, `what_was_left_out_stays_left_out` and
+//! `nothing_grows_and_json_stays_json`).
 
 mod blob;
 mod columns;
