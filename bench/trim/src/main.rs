@@ -3,7 +3,9 @@
 //! `trim [SESSIONS]`: agents' conversations that grow to 200 kB by results of tools of some 4 kB (files
 //! with line numbers, logs, searches, JSON), every fourth of them said before. `growing` are the calls
 //! with bodies of 160 kB and more, each one result longer than the call before; `restarted` are bodies of
-//! 200 kB that the gateway has never seen; `observed` is the lever that only looks. `focus` ranks the
+//! 200 kB that the gateway has never seen; `observed` is the lever that only looks; `budgeted` are the growing calls
+//! on a route that folds, prunes and would refuse beyond budgets, warnings included, and `budgeted_anew`
+//! such a body that the gateway has never seen. `focus` ranks the
 //! lines of 200 kB for a question. Prints one JSON object in nanoseconds.
 //!
 //! **Invariant**: the answer is checked: every body of 160 kB is made smaller, and what is kept fits.
@@ -15,7 +17,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use gateway::Gateway;
 use gateway::clock::Clock;
-use gateway::dispatch::trim::trimming;
+use gateway::dispatch::context::look;
+use gateway::dispatch::trim::{decided, trimming};
 use gateway::life::{Service, conversation};
 use gateway::receive::keyring::Keyring;
 use gateway::receive::supposed;
@@ -28,6 +31,7 @@ use policy::dispatch::{breaker, retry};
 use policy::moment::Moment;
 use policy::prices::PriceBook;
 use policy::route::rules::When;
+use policy::shape::context::budget::{Budget, Class, Step};
 use policy::shape::focus::{Chunk, keep, rank};
 use policy::shape::trim::Level;
 use store::memory::Memory;
@@ -52,7 +56,7 @@ impl Clock for Standing {
     }
 }
 
-fn gateway(mode: LeverMode) -> Arc<Gateway> {
+fn gateway(mode: LeverMode, context: &[Budget]) -> Arc<Gateway> {
     let upstream = Upstream {
         id: "anthropic".into(),
         prices: "anthropic".into(),
@@ -82,7 +86,7 @@ fn gateway(mode: LeverMode) -> Arc<Gateway> {
             level: Some(Level::Folded),
             focus: None,
         },
-        context: Arc::default(),
+        context: context.into(),
     };
     let setup = Setup {
         upstreams: vec![upstream.into()],
@@ -92,7 +96,11 @@ fn gateway(mode: LeverMode) -> Arc<Gateway> {
         retry: retry::Policy::default(),
         breaker: breaker::Rules::default(),
         budgets: Budgets::default(),
-        cache: LeverMode::Off,
+        cache: if context.is_empty() {
+            LeverMode::Off
+        } else {
+            LeverMode::Observe
+        },
         think: Think::OFF,
         loops: Loops::OFF.into(),
         ask_usage: AskUsage::Never,
@@ -203,11 +211,14 @@ fn timed(gateway: &Arc<Gateway>, body: &str) -> u64 {
         call: &call,
     };
     let conversation = conversation(&call, &request);
-    let placed = place(&service, &request, None, conversation).expect("a place");
+    let mut placed = place(&service, &request, None, conversation).expect("a place");
     let begun = Instant::now();
-    let trimmed = trimming(&service, &request, &placed);
+    placed.decided = decided(&service, &request, &placed);
+    placed.trimming = trimming(&service, &request, &placed).map(Box::new);
+    let seen = look(&service, &request, &mut placed);
     let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    let trimmed = trimmed.expect("the route trims");
+    assert!(seen.is_ok());
+    let trimmed = placed.trimming.as_ref().expect("the route trims");
     let is_on = placed.trim.mode == LeverMode::On;
     assert!(!is_on || body.len() < COUNTED_BYTES || trimmed.saved > Tokens(0));
     nanos
@@ -269,27 +280,46 @@ fn main() {
         .nth(1)
         .map_or(100, |word| word.parse().expect("a number"));
     let mut draws = Draws(1);
-    let (on, observing) = (gateway(LeverMode::On), gateway(LeverMode::Observe));
+    let (on, observing) = (
+        gateway(LeverMode::On, &[]),
+        gateway(LeverMode::Observe, &[]),
+    );
+    let budget = |class, tokens_max, over: &[Step]| Budget {
+        class,
+        tokens_max: Tokens(tokens_max),
+        over: over.to_vec(),
+    };
+    let budgets = [
+        budget(Class::ToolResults, 10_000, &[Step::Compress, Step::Prune]),
+        budget(Class::Input, 1_000_000, &[Step::Refuse]),
+    ];
+    let limited = gateway(LeverMode::On, &budgets);
     let [mut growing, mut restarted, mut observed, mut focus] = [const { Vec::new() }; 4];
+    let [mut budgeted, mut budgeted_anew] = [const { Vec::new() }; 2];
     // The vocabulary is unpacked once for each process.
     bpe_openai::o200k_base().count("begin");
     for _ in 0..sessions {
         let bodies = bodies(&mut draws);
         for body in &bodies {
             let (one, other) = (timed(&on, body), timed(&observing, body));
+            let limited = timed(&limited, body);
             if body.len() >= COUNTED_BYTES {
+                budgeted.push(limited);
                 growing.push(one);
                 observed.push(other);
             }
         }
         let last = bodies.last().expect("a conversation has calls");
-        restarted.push(timed(&gateway(LeverMode::On), last));
+        restarted.push(timed(&gateway(LeverMode::On, &[]), last));
+        budgeted_anew.push(timed(&gateway(LeverMode::On, &budgets), last));
         focus.push(focused(&mut draws));
     }
     let parts = [
         shown("growing", growing),
         shown("observed", observed),
         shown("restarted", restarted),
+        shown("budgeted", budgeted),
+        shown("budgeted_anew", budgeted_anew),
         shown("focus", focus),
     ];
     println!("{{{}}}", parts.join(","));
