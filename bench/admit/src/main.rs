@@ -193,7 +193,7 @@ fn drive(accounts: &Accounts, setup: &Setup, thread: u64, calls: u64, pace: Dura
             let mut hold = open.pop_front().expect("one is open");
             let begun = Instant::now();
             accounts.saw(&leg);
-            hold.leg_used(Some(COST), Tokens(540));
+            hold.leg_used(hold.last(), Some(COST), Tokens(540));
             accounts.settle(hold, Some(COST), Tokens(540), now);
             let settle = nanos(begun);
             times.bound.push(bound);
