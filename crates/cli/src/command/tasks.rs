@@ -35,6 +35,10 @@ pub(crate) struct Arguments {
     /// The latest first instead of the dearest.
     #[arg(long)]
     newest: bool,
+    /// Also take each session for a task whose calls name none: an agent that sends no header of ours,
+    /// as Claude Code, has one session for a piece of work and its sub-agents.
+    #[arg(long)]
+    sessions: bool,
     /// How many rows the table has; JSON has all.
     #[arg(long, value_name = "COUNT", default_value_t = 40)]
     rows: usize,
@@ -83,12 +87,25 @@ impl Task {
 struct Tasks {
     by_name: BTreeMap<String, Task>,
     rest: Totals,
+    /// What calls count for that name no task.
+    unnamed: Unnamed,
+}
+
+/// What calls count for that name no task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Unnamed {
+    #[default]
+    Nothing,
+    /// Their session, if that is known.
+    Session,
 }
 
 impl Tasks {
     fn add(&mut self, call: &StoredCall, judged: &HashMap<CallId, (Moment, f64)>) {
         let opened = &call.opened;
-        let Some(name) = &opened.task else {
+        let session = opened.session.as_ref();
+        let session = session.filter(|_| self.unnamed == Unnamed::Session);
+        let Some(name) = opened.task.as_ref().or(session) else {
             self.rest.count(call);
             return;
         };
@@ -152,7 +169,14 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::R
     let judged = outcomes.latest(u32::MAX)?.into_iter();
     let judged = judged.map(|outcome| (outcome.call, (outcome.at, outcome.score)));
     let judged: HashMap<CallId, (Moment, f64)> = judged.collect();
-    let mut tasks = Tasks::default();
+    let mut tasks = Tasks {
+        unnamed: if arguments.sessions {
+            Unnamed::Session
+        } else {
+            Unnamed::Nothing
+        },
+        ..Tasks::default()
+    };
     let mut all = Totals::default();
     for call in reader.calls(&filter) {
         let call = call?;
@@ -181,7 +205,14 @@ fn word(ending: Ending) -> &'static str {
 impl Tasks {
     fn text(&self, all: &Totals, arguments: &Arguments) -> String {
         if self.by_name.is_empty() {
-            return "no call in the ledger names a task; send `x-tokenwise-task`\n".to_owned();
+            let told = match self.unnamed {
+                Unnamed::Nothing => {
+                    "no call in the ledger names a task; send `x-tokenwise-task`, or take each \
+                     session for one with `--sessions`\n"
+                }
+                Unnamed::Session => "no call in the ledger names a task or has a session\n",
+            };
+            return told.to_owned();
         }
         let heads = [
             ("task", Set::Left),

@@ -67,6 +67,15 @@ fn task_costs_are_the_ledgers() {
             None => assert_eq!(tasks["without_task_pico_usd"], part["cost_pico_usd"]),
         }
     }
+    // A call that names no task is one of its session, if that is asked for.
+    let sessions = ["tasks", "--sessions", "--json", "--config", &config];
+    let sessions = home.json(&sessions);
+    assert_eq!(amount(&sessions, "without_task_pico_usd"), 0);
+    assert_eq!(sessions["cost_pico_usd"], tasks["cost_pico_usd"]);
+    let unnamed = sessions["tasks"].as_array().unwrap();
+    let unnamed = unnamed.iter().filter(|row| !rows.contains(row));
+    let unnamed: Vec<i64> = unnamed.map(|row| amount(row, "cost_pico_usd")).collect();
+    assert_eq!(unnamed, [amount(&tasks, "without_task_pico_usd")]);
     // The whole pays for its parts, and is dearest first.
     let whole: i64 = ["whole", "middle", "sub"]
         .map(|name| amount(row(name), "cost_pico_usd"))
