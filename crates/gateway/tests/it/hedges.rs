@@ -4,9 +4,6 @@
 //! at rest nothing is held or in flight.
 
 use gateway::setup::Setup;
-use policy::admit::limit::{Limit, Mode, Quota, Then as Follow, Which};
-use policy::admit::scope::Kind;
-use policy::admit::window::Window;
 use policy::dispatch::hedge::Hedging;
 use policy::dispatch::patience;
 use policy::dispatch::retry::Policy;
@@ -19,6 +16,7 @@ use testkit::upstream::{Step, Upstream};
 use wire::dialect::Dialect;
 
 use crate::misbehaviour::FILTER;
+use crate::misbehaviour_exits::limit;
 use crate::misbehaviour_world::{
     Delivery, Does, HALF, Story, Then, World, body, models, quick, spoken, told,
 };
@@ -59,19 +57,7 @@ fn hedged(setup: &mut Setup) {
         hedging: Some(hedging),
         ..quick(patience::Rules::default())
     };
-    setup.budgets.limits = vec![budget(PicoUsd(1_000_000_000_000))];
-}
-
-/// A key's money for ever.
-fn budget(money: PicoUsd) -> Limit {
-    Limit {
-        id: "all".into(),
-        kind: Kind::Key,
-        which: Which::Each,
-        quota: Quota::Usd(money, Window::lifetime()),
-        mode: Mode::Hard,
-        then: Follow::Refuse,
-    }
+    setup.budgets.limits = vec![limit(PicoUsd(1_000_000_000_000))];
 }
 
 fn settled(call: &StoredCall) -> &CallSettled {
@@ -281,7 +267,7 @@ async fn a_hedge_that_has_no_room_is_not_sent() {
                 Dialect::AnthropicMessages => 5_000_000_000,
                 Dialect::OpenAiChat => 1_300_000_000,
             };
-            setup.budgets.limits = vec![budget(PicoUsd(money))];
+            setup.budgets.limits = vec![limit(PicoUsd(money))];
         };
         let world = with(dialect, Delivery::Whole, |_, _| Does::Hangs, tight).await;
         let (response, call) = world.call(Delivery::Whole, "").await;

@@ -153,7 +153,7 @@ async fn world(answer: &Answer, exits: &[Exit], legs: usize) -> World {
 }
 
 /// A key's money for ever.
-fn limit(money: PicoUsd) -> Limit {
+pub(crate) fn limit(money: PicoUsd) -> Limit {
     Limit {
         id: "all".into(),
         kind: Kind::Key,
