@@ -110,6 +110,8 @@ fn json(config: &Config, settings: &Setup) -> Value {
             "attempts_max": settings.retry.legs_max,
             "deadline_ms": settings.retry.deadline_ms,
             "wait_ms_max": settings.retry.wait_ms_max,
+            "hedge_after_ms": settings.retry.hedging.map(|it| it.after_ms),
+            "hedge_percent_max": settings.retry.hedging.map(|it| it.percent),
         },
         "budgets": budgets,
         "budget_rules": {"unknown_price": unknown_price},

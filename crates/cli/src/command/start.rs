@@ -12,6 +12,7 @@ use gateway::clock::Clock;
 use gateway::receive::keyring::Keyring;
 use gateway::setup::{Access, AskUsage, LeverMode, Rule, Setup, Target};
 use policy::admit::book::hold::UnknownPrice;
+use policy::dispatch::hedge::Hedging;
 use tokio::net::TcpListener;
 
 use crate::config::budgets::limits_money;
@@ -172,12 +173,20 @@ fn failover(setup: &Setup) -> String {
     if policy.legs_max == 1 {
         return "off: one attempt for each call".to_owned();
     }
-    format!(
+    let mut text = format!(
         "retries for each target: {}; attempts in all: {}, none after {}",
         policy.retries,
         policy.legs_max,
         stretch(policy.deadline_ms)
-    )
+    );
+    if let Some(Hedging { after_ms, percent }) = policy.hedging {
+        let after = stretch(after_ms);
+        put!(
+            text,
+            "; a second target after {after} of silence, for {percent} % of calls at most"
+        );
+    }
+    text
 }
 
 /// What becomes of models without a known price where money is limited, in words.

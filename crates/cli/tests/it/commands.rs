@@ -95,7 +95,7 @@ fn check_says_routes_and_budgets_in_words() {
   models     careful = anthropic/claude-opus-5-5, else anthropic/claude-sonnet-5-5
              large = azure-eu/gpt-5.4 or azure-us/gpt-5.4, else openai/gpt-5.4
              small = openai/gpt-5.4-mini
-  failover   retries for each target: 2; attempts in all: 6, none after 2 min
+  failover   retries for each target: 2; attempts in all: 6, none after 2 min; a second target after 8.0 s of silence, for 2 % of calls at most
   budgets    team-month (hard): $500.00 per month (Europe/Berlin) for each team
              search-month (hard): $2000.00 per month (Europe/Berlin) for team `search`
              user-day (soft): $12.50 per day (Europe/Berlin) for each user
@@ -110,6 +110,7 @@ fn check_says_routes_and_budgets_in_words() {
     let equal = serde_json::json!(["azure-eu/gpt-5.4", "azure-us/gpt-5.4"]);
     assert_eq!(value["models"]["large"][0], equal);
     assert_eq!(value["failover"]["deadline_ms"], 120_000);
+    assert_eq!(value["failover"]["hedge_after_ms"], 8_000);
     let budget = serde_json::json!({
         "id": "search-month",
         "applies_to": "team",
