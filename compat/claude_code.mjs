@@ -1,7 +1,7 @@
 // Claude Code: `claude_code.mjs direct|gateway BASE_URL KEY`.
 
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { agent } from "./agent.mjs";
 import { apiKey, baseURL, run } from "./scenario.mjs";
@@ -73,5 +73,4 @@ const scenarios = {
   },
 };
 
-assert.ok(existsSync(folder));
 await run(scenarios);

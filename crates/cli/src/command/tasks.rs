@@ -35,8 +35,8 @@ pub(crate) struct Arguments {
     /// The latest first instead of the dearest.
     #[arg(long)]
     newest: bool,
-    /// Also take each session for a task whose calls name none: an agent that sends no header of ours,
-    /// as Claude Code, has one session for a piece of work and its sub-agents.
+    /// Also take each session for a task whose calls name none: for agents that send no header of ours,
+    /// as Claude Code.
     #[arg(long)]
     sessions: bool,
     /// How many rows the table has; JSON has all.

@@ -111,18 +111,19 @@ fn conclude<'p>(
         Side::First => (first, second, Side::Second),
         Side::Second => (second, first, Side::First),
     };
-    let failed = failed.map(|failed| {
-        let Failed {
+    let (how, failed) = match failed {
+        None => (Lost::CalledOff, None),
+        Some(Failed {
             fault,
             end,
             so_far,
             told,
-        } = failed;
-        receipt.lost(side, Lost::Failed { fault, end, so_far });
-        (loser, fault, told)
-    });
-    // Unless it was booked as failed, or there never was one.
-    receipt.lost(side, Lost::CalledOff);
+        }) => {
+            let how = Lost::Failed { fault, end, so_far };
+            (how, Some((loser, fault, told)))
+        }
+    };
+    receipt.lost(side, how);
     if answer.is_ok() {
         receipt.begun();
     }

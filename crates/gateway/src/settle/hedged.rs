@@ -129,7 +129,8 @@ impl Receipt {
         (base, &mut self.flight, &mut self.hedge)
     }
 
-    /// One of two legs is over before the other, with which the call goes on.
+    /// One of two legs is over before the other, with which the call goes on; nothing if there was
+    /// only one.
     pub fn lost(&mut self, side: Side, how: Lost) {
         let Some(mut over) = self.hedge.take() else {
             return;
