@@ -3,7 +3,7 @@
 //! **Invariant**: it never holds more than two generations, and what was put in last stays (test
 //! `the_latest_stay`).
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 /// 65 536 conversations in a generation: some 3 MB for small values; those that went on lately, and
 /// at most as many before them.
@@ -22,8 +22,8 @@ impl<V: Clone> Lately<V> {
     pub fn new(most: usize) -> Self {
         Self {
             most,
-            now: HashMap::new(),
-            before: HashMap::new(),
+            now: HashMap::default(),
+            before: HashMap::default(),
         }
     }
 

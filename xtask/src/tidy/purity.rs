@@ -15,6 +15,7 @@ const PURE_ROOMS: &[&str] = &["learn", "policy", "sim", "wire"];
 const PURE_CRATES: &[&str] = &[
     "blake3",
     "bpe-openai",
+    "foldhash",
     "jiff",
     "memchr",
     "policy",

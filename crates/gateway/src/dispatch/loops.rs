@@ -18,7 +18,7 @@ use policy::refusal::{Reason, Refusal};
 use serde::Serialize;
 use serde_json::Value;
 use wire::dialect::request::Request;
-use wire::json::{Node, Tape};
+use wire::json::Node;
 use wire::prompt::{Chain, Part, Role};
 use wire::splice::Splice;
 use wire::usage::Tokens;
@@ -72,11 +72,7 @@ fn read(readings: &Readings, request: &Request<'_>, conversation: u64, polling: 
     let words = polling.join(" ");
     let conversation = xxh3_64_with_seed(words.as_bytes(), conversation);
     let known = readings.get(conversation, request);
-    // A body that was read as a conversation has messages; whatever else is in them says nothing.
-    let Ok(tape) = Tape::read(request.body) else {
-        return Look::default();
-    };
-    let messages = tape.root().get("messages");
+    let messages = request.root().get("messages");
     let rest = messages.iter().flat_map(Node::items).skip(known.read());
     let rest: Vec<Value> = rest
         .map(|message| serde_json::from_str(message.raw()).unwrap_or_default())

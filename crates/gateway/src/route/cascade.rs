@@ -23,7 +23,6 @@ use policy::route::memory::{Head, Turned};
 use policy::route::sessions::{Kind, Outlook};
 use serde::Serialize;
 use wire::dialect::request::Request;
-use wire::json::Tape;
 use wire::usage::Tokens;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -280,7 +279,7 @@ pub fn cascading(
         own: goes.name(),
         ..CascadeNotes::default()
     };
-    let contract = Contract::read(request.dialect, request.body);
+    let contract = Contract::of(request);
     let cheap = plan(service.setup, target, request.dialect);
     let name = format!("{} {}", rule.name, notes.target);
     let sampled = cascade
@@ -317,7 +316,7 @@ pub fn cascading(
             plan,
             route,
             contract,
-            rules: cascade.rules(has_logprobs(request.body)),
+            rules: cascade.rules(has_logprobs(request)),
             cascade: Arc::clone(cascade),
             comes: if request.stream {
                 Comes::Streamed
@@ -552,15 +551,10 @@ fn apart(conversation: u64) -> u64 {
 }
 
 /// Whether the client asks for the log-probabilities of its answer's tokens.
-fn has_logprobs(body: &[u8]) -> HasLogprobs {
-    let asks = |tape: &Tape<'_>| {
-        tape.root()
-            .get("logprobs")
-            .map(|node| node.raw().to_owned())
-    };
-    let asked = Tape::read(body).ok().as_ref().and_then(asks);
-    match asked.as_deref() {
-        Some("true") => HasLogprobs::Yes,
-        _ => HasLogprobs::No,
+fn has_logprobs(request: &Request<'_>) -> HasLogprobs {
+    let asked = request.root().get("logprobs");
+    match asked.and_then(|it| it.as_bool()) {
+        Some(true) => HasLogprobs::Yes,
+        Some(false) | None => HasLogprobs::No,
     }
 }

@@ -5,7 +5,7 @@
 //! `a_count_ends_when_it_is_decided`).
 
 use wire::dialect::request::Request;
-use wire::json::{Node, Tape};
+use wire::json::Node;
 use wire::splice::{Reason, Splice};
 
 use super::signals::Agreement;
@@ -62,21 +62,19 @@ pub fn sample(request: &Request<'_>, model: &str) -> Result<Vec<u8>, Unsampled> 
     }
     let mut splice = Splice::default();
     request.rename_model(model, &mut splice);
-    if let Ok(tape) = Tape::read(request.body) {
-        let root = tape.root();
-        let given = |name: &str| root.get(name).filter(|it| !it.is_null());
-        let is_zero = |node: Node<'_>| node.raw().parse::<f64>().is_ok_and(|it| it <= 0.0);
-        let is_fixed = ["temperature", "top_p"]
-            .into_iter()
-            .filter_map(given)
-            .any(is_zero);
-        if is_fixed || given("seed").is_some() {
-            return Err(Unsampled::Fixed);
-        }
-        for (name, value) in [("stream", "false"), ("stream_options", "null")] {
-            if let Some(node) = given(name) {
-                splice.replace(node.span(), value, Reason::Sample);
-            }
+    let root = request.root();
+    let given = |name: &str| root.get(name).filter(|it| !it.is_null());
+    let is_zero = |node: Node<'_>| node.raw().parse::<f64>().is_ok_and(|it| it <= 0.0);
+    let is_fixed = ["temperature", "top_p"]
+        .into_iter()
+        .filter_map(given)
+        .any(is_zero);
+    if is_fixed || given("seed").is_some() {
+        return Err(Unsampled::Fixed);
+    }
+    for (name, value) in [("stream", "false"), ("stream_options", "null")] {
+        if let Some(node) = given(name) {
+            splice.replace(node.span(), value, Reason::Sample);
         }
     }
     Ok(splice.apply(request.body))

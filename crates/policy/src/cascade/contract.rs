@@ -5,6 +5,7 @@
 //! from cascades, since a second leg would do that work twice (test `what_a_call_demands`).
 
 use wire::dialect::Dialect;
+use wire::dialect::request::Request;
 use wire::json::{Node, Tape};
 
 use super::schema::Schema;
@@ -108,7 +109,15 @@ impl Contract {
                 ..Self::default()
             };
         };
-        let root = tape.root();
+        Self::demanded(dialect, tape.root())
+    }
+
+    /// What a request that was read demands.
+    pub fn of(request: &Request<'_>) -> Self {
+        Self::demanded(request.dialect, request.root())
+    }
+
+    fn demanded(dialect: Dialect, root: Node<'_>) -> Self {
         match dialect {
             Dialect::AnthropicMessages => anthropic(root),
             Dialect::OpenAiChat => openai(root),

@@ -3,8 +3,7 @@
 //! **Invariant**: expired entries are swept, so that memory follows the traffic of one lifetime
 //! (test `expired_entries_are_swept`).
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use policy::moment::Moment;
 use wire::prompt::Chain;
 

@@ -6,8 +6,9 @@
 //! **Invariant**: requests below the limit with the same key and start share a machine (test
 //! `overflow_goes_to_a_cold_machine` in `automatic`).
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
+use foldhash::HashMap;
 use policy::moment::Moment;
 use policy::shape::cache::rules;
 use wire::prompt::Chain;

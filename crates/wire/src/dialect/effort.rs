@@ -6,7 +6,7 @@
 
 use super::fields::{given, text};
 use super::request::Request;
-use crate::json::{Node, Tape};
+use crate::json::Node;
 use crate::splice::{Reason, Splice};
 
 /// Root members by which any provider's clients steer reasoning.
@@ -57,12 +57,9 @@ pub struct Field {
 }
 
 impl Request<'_> {
-    /// What the client says about reasoning. Reads the body once more.
+    /// What the client says about reasoning.
     pub fn reasoning(&self) -> Asked {
-        let Ok(tape) = Tape::read(self.body) else {
-            return Asked::default();
-        };
-        let root = tape.root();
+        let root = self.root();
         let object = |name: &str| given(root, name);
         let output = object("output_config");
         let effort = text(root, "reasoning_effort")
@@ -89,10 +86,7 @@ impl Request<'_> {
 
     /// Declares reasoning fields. A member that has a value is replaced, any other is inserted.
     pub fn set_reasoning(&self, fields: &[Field], splice: &mut Splice) {
-        let Ok(tape) = Tape::read(self.body) else {
-            return;
-        };
-        let root = tape.root();
+        let root = self.root();
         for Field {
             member,
             child,

@@ -8,11 +8,12 @@ use std::ops::Range;
 
 use super::Dialect;
 use super::fields::Presence;
+use crate::json::{Node, Tape};
 use crate::prompt::Prompt;
 use crate::usage::{Tokens, Ttl};
 
 /// A request, read with borrowed spans.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Request<'b> {
     /// The body as it came.
     pub body: &'b [u8],
@@ -43,6 +44,15 @@ pub struct Request<'b> {
     pub prompt: Prompt,
     /// Where edits may stand.
     pub(super) places: Places,
+    /// Where everything in the body is, so that nobody needs to read it again.
+    pub(super) tape: Tape<'b>,
+}
+
+impl Request<'_> {
+    /// The body as an object, for what is not read above.
+    pub fn root(&self) -> Node<'_> {
+        self.tape.root()
+    }
 }
 
 /// Fields in which clients name users and conversations.

@@ -3,8 +3,9 @@
 //! **Invariant**: never more than `limit` entries, and an entry used within the last `limit / 2`
 //! insertions is still there (test `keeps_the_recent_half`).
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use foldhash::HashMap;
 
 /// Two generations: when the young one is full it becomes the old one, and the old one is dropped.
 #[derive(Clone, Debug)]
@@ -17,8 +18,8 @@ pub(crate) struct Recent<K, V> {
 impl<K: Eq + Hash + Copy, V> Recent<K, V> {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
+            young: HashMap::default(),
+            old: HashMap::default(),
             half: (limit / 2).max(1),
         }
     }

@@ -99,6 +99,7 @@ pub(in crate::dialect) fn read(body: &[u8]) -> Result<Request<'_>, ReadError> {
             root_members: root.span().start + 1,
             ..Places::default()
         },
+        tape,
     })
 }
 

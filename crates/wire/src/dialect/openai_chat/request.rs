@@ -71,6 +71,7 @@ pub(in crate::dialect) fn read(body: &[u8]) -> Result<Request<'_>, ReadError> {
             .is_some_and(|first| first.part == Part::Tools),
         prompt,
         places,
+        tape,
     })
 }
 
