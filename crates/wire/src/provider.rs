@@ -3,6 +3,8 @@
 //! **Invariant**: sorted by id, ids unique, addresses and model globs well formed (test
 //! `rows_are_sorted_and_complete`).
 
+use memchr::memmem;
+
 use crate::dialect::Dialect;
 
 /// How a provider's key is sent.
@@ -97,6 +99,9 @@ pub fn find(id: &str) -> Option<&'static Provider> {
 /// assert!(!matches_glob("o3*", "gpt-5.4"));
 /// ```
 pub fn matches_glob(glob: &str, model: &str) -> bool {
+    if glob == "*" {
+        return true;
+    }
     let Some((start, rest)) = glob.split_once('*') else {
         return glob == model;
     };
@@ -106,7 +111,7 @@ pub fn matches_glob(glob: &str, model: &str) -> bool {
     let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
     // Between the first and the last star, the earliest place for each piece leaves most room.
     for piece in middle.split('*') {
-        match model.find(piece) {
+        match memmem::find(model.as_bytes(), piece.as_bytes()) {
             Some(at) => model = model.get(at + piece.len()..).unwrap_or_default(),
             None => return false,
         }

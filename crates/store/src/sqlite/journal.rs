@@ -29,6 +29,9 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 /// Length and checksum, each a little-endian `u32`.
 const FRAME_BYTES: usize = 8;
 
+/// 2 KiB: most records are shorter, so that they are written without growing.
+const RECORD_BYTES: usize = 2 << 10;
+
 /// A place in the journal: behind a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
@@ -58,7 +61,8 @@ pub(super) enum Record {
 
 /// The bytes of a record; `None` if it cannot be written down.
 pub(super) fn frame(note: &Note<'_>) -> Option<Vec<u8>> {
-    let mut frame = vec![0; FRAME_BYTES];
+    let mut frame = Vec::with_capacity(RECORD_BYTES);
+    frame.extend_from_slice(&[0; FRAME_BYTES]);
     serde_json::to_writer(&mut frame, note).ok()?;
     let text = frame.get(FRAME_BYTES..)?;
     let (length, sum) = (u32::try_from(text.len()).ok()?, checksum(text));
