@@ -9,22 +9,18 @@
     reason = "labels are scores, counts of rows are small"
 )]
 
-use std::collections::BTreeMap;
-
 use policy::route::features::STRUCTURE;
-use policy::route::predictor::{Head, Line, Linear, OUTPUTS, Predictor, Target, damped};
+use policy::route::predictor::{Head, Linear, OUTPUTS, Predictor, Target, damped};
 
 use crate::corpus::Corpus;
 use crate::draw::folds;
 use crate::linear::{self, Labels};
+use crate::lines::{Beside, Lines};
 use crate::outcome::{Row, is_adequate};
 use crate::trees::{self, GROWTH, Grid};
 
 /// 5: each part of the rows is predicted from the other four.
 const FOLDS: usize = 5;
-
-/// 20 rows: a segment with fewer is believed less than the model over all segments.
-const SEGMENT_ROWS: f64 = 20.0;
 
 /// 995 of 1 000 training rows are less novel than what is called new.
 const FAMILIAR_SHARE: f64 = 0.995;
@@ -74,7 +70,14 @@ pub fn fit(
     let fold: Vec<usize> = on.iter().map(|row| all[*row]).collect();
     let words = Words::new(corpus, on, &fold, &truth.labels(), progress);
     let wood = Wood::new(&words, on, &fold, &truth, recipe.seed, progress);
-    let lines = Lines::new(corpus, on, &truth, &wood.raw);
+    let beside = Beside {
+        on,
+        width: truth.width,
+        labels: &truth.values,
+        weights: &truth.weights,
+        raw: &wood.raw,
+    };
+    let lines = Lines::new(corpus, &beside);
     let mut heads = wood.heads.into_iter();
     let targets = recipe
         .targets
@@ -302,130 +305,6 @@ fn weights(corpus: &Corpus, on: &[usize]) -> Vec<f32> {
         even.sqrt().clamp(0.1, 10.0) as f32
     };
     corpus.segments.iter().map(weight).collect()
-}
-
-/// How raw outputs become estimates.
-struct Lines {
-    all: Vec<Line>,
-    segments: BTreeMap<usize, Vec<Line>>,
-}
-
-/// A mean of raw outputs and of labels.
-#[derive(Clone, Copy, Default)]
-struct Mean {
-    weight: f64,
-    rows: f64,
-    raw: f64,
-    label: f64,
-}
-
-impl Mean {
-    fn add(&mut self, weight: f64, raw: f64, label: f64) {
-        self.weight += weight;
-        self.rows += 1.0;
-        self.raw += weight * raw;
-        self.label += weight * label;
-    }
-
-    fn done(mut self) -> Self {
-        if self.weight > 0.0 {
-            self.raw /= self.weight;
-            self.label /= self.weight;
-        }
-        self
-    }
-}
-
-impl Lines {
-    fn new(corpus: &Corpus, on: &[usize], truth: &Truth, raw: &[f32]) -> Self {
-        let mut lines = Self {
-            all: Vec::new(),
-            segments: BTreeMap::new(),
-        };
-        let fit = Fit { on, truth, raw };
-        let none = vec![0usize; corpus.len()];
-        let (all_slopes, own_slopes) = (
-            fit.slopes(&none, 1),
-            fit.slopes(&corpus.segments, corpus.segment_names.len()),
-        );
-        for output in 0..truth.width {
-            let kind = output % OUTPUTS.len();
-            let over_all = fit.means(output, &none, 1)[0];
-            let slope = all_slopes[kind];
-            lines.all.push(Line {
-                slope: slope as f32,
-                offset: (over_all.label - slope * over_all.raw) as f32,
-            });
-            let slope = own_slopes[kind];
-            for (segment, mean) in fit
-                .means(output, &corpus.segments, corpus.segment_names.len())
-                .iter()
-                .enumerate()
-            {
-                let belief = mean.rows / (mean.rows + SEGMENT_ROWS);
-                let offset = |mean: &Mean| mean.label - slope * mean.raw;
-                let offset = belief * offset(mean) + (1.0 - belief) * offset(&over_all);
-                lines.segments.entry(segment).or_default().push(Line {
-                    slope: slope as f32,
-                    offset: offset as f32,
-                });
-            }
-        }
-        lines
-    }
-}
-
-/// Raw outputs beside their labels.
-struct Fit<'data> {
-    on: &'data [usize],
-    truth: &'data Truth,
-    raw: &'data [f32],
-}
-
-impl Fit<'_> {
-    fn each(&self, output: usize, mut visit: impl FnMut(usize, f64, f64, f64)) {
-        for (local, row) in self.on.iter().enumerate() {
-            let label = self.truth.values[row * self.truth.width + output];
-            if !label.is_nan() {
-                let raw = self.raw[local * self.truth.width + output];
-                visit(
-                    *row,
-                    f64::from(self.truth.weights[*row]),
-                    f64::from(raw),
-                    f64::from(label),
-                );
-            }
-        }
-    }
-
-    fn means(&self, output: usize, groups: &[usize], count: usize) -> Vec<Mean> {
-        let mut means = vec![Mean::default(); count];
-        self.each(output, |row, weight, raw, label| {
-            means[groups[row]].add(weight, raw, label);
-        });
-        means.into_iter().map(Mean::done).collect()
-    }
-
-    /// For each kind of output, one slope over all targets, within groups.
-    fn slopes(&self, groups: &[usize], count: usize) -> Vec<f64> {
-        let slope = |kind: usize| {
-            let (mut with, mut own) = (0.0, 0.0);
-            for output in (kind..self.truth.width).step_by(OUTPUTS.len()) {
-                let means = self.means(output, groups, count);
-                self.each(output, |row, weight, raw, label| {
-                    let mean = means[groups[row]];
-                    with += weight * (raw - mean.raw) * (label - mean.label);
-                    own += weight * (raw - mean.raw).powi(2);
-                });
-            }
-            if own > 1e-12 {
-                (with / own).clamp(0.0, 1.5)
-            } else {
-                0.0
-            }
-        };
-        (0..OUTPUTS.len()).map(slope).collect()
-    }
 }
 
 #[cfg(test)]

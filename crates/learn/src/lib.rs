@@ -10,6 +10,7 @@ pub mod draw;
 pub mod fit;
 pub mod floor;
 pub mod linear;
+pub mod lines;
 pub mod listwise;
 pub mod measure;
 pub mod neighbours;

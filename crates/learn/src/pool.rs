@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use policy::route::predictor::Estimate;
+
 use crate::corpus::Corpus;
 use crate::fit::Progress;
 use crate::measure::{Pair, weights};
@@ -29,6 +31,9 @@ pub struct Report {
     pub areas: [f64; 2],
     /// Of the areas.
     pub intervals: [Interval; 2],
+    /// The area of one who knows how many of all recorded targets answer each row, and the segment:
+    /// what the best reading of a text could come to, if it told how hard the text is and no more.
+    pub hardness_known: f64,
     /// The quality of one who knows every outcome.
     pub oracle: f64,
 }
@@ -59,13 +64,17 @@ pub fn complete(rows: Vec<Row>, targets: &[String]) -> (Vec<Row>, Vec<String>) {
 /// For each knob, the target of each row.
 pub fn choices(trained: &Trained, rows: usize, targets: usize, knows: Knows) -> Vec<Vec<usize>> {
     let estimates: Vec<_> = (0..rows).map(|row| trained.estimates(row, knows)).collect();
+    chosen(&estimates, targets)
+}
+
+fn chosen(estimates: &[Vec<Estimate>], targets: usize) -> Vec<Vec<usize>> {
     let knob = |knob: usize| {
         let price = if knob == 0 {
             0.0
         } else {
             10f64.powf(-2.0 + 8.0 * (knob as f64 - 1.0) / (KNOBS as f64 - 2.0))
         };
-        let choose = |row: &Vec<policy::route::predictor::Estimate>| {
+        let choose = |row: &Vec<Estimate>| {
             let value = |target: usize| row[target].quality - price * row[target].cost_usd;
             (0..targets)
                 .max_by(|left, right| value(*left).total_cmp(&value(*right)))
@@ -101,6 +110,13 @@ pub fn run(
     let all: Vec<usize> = (0..measured.len()).collect();
     let ways = [Knows::Text, Knows::Segment]
         .map(|it| choices(&trained, measured.len(), targets.len(), it));
+    let mut known: Vec<_> = all
+        .iter()
+        .map(|row| trained.estimates(*row, Knows::Segment))
+        .collect();
+    for (row, estimates) in measured.iter().zip(&mut known) {
+        like(train, row, targets, estimates);
+    }
     let view = View {
         outcomes: &outcomes,
         segments: &corpus.segments,
@@ -124,11 +140,34 @@ pub fn run(
         single: view.single(&all),
         areas: [view.area(&ways[0], &all), view.area(&ways[1], &all)],
         intervals: drawn.map(interval),
+        hardness_known: view.area(&chosen(&known, targets.len()), &all),
         oracle: outcomes
             .iter()
             .zip(&weights)
             .map(|(row, weight)| weight * best(row))
             .sum(),
+    }
+}
+
+/// Sets the qualities to the mean scores of those training rows of the segment, an eighth of them, that
+/// are most nearly as hard.
+fn like(train: &[Row], row: &Row, targets: &[String], estimates: &mut [Estimate]) {
+    let ease = row.ease();
+    let off = |other: &Row| (other.ease() - ease).abs();
+    let mut alike: Vec<(f64, &Row)> = train
+        .iter()
+        .filter(|it| it.segment == row.segment)
+        .map(|it| (off(it), it))
+        .collect();
+    alike.sort_by(|left, right| left.0.total_cmp(&right.0));
+    alike.truncate(alike.len().div_ceil(8));
+    for (name, estimate) in targets.iter().zip(estimates) {
+        let scores = alike.iter().filter_map(|it| it.1.outcomes.get(name));
+        let (sum, count) =
+            scores.fold((0.0, 0.0), |(sum, count), it| (sum + it.score, count + 1.0));
+        if count > 0.0 {
+            estimate.quality = sum / count;
+        }
     }
 }
 

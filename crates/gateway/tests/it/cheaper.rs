@@ -96,6 +96,7 @@ pub(crate) fn expecting(cheaper: f32, threshold: f64) -> Predictor {
         lines: vec![
             Line {
                 slope: 1.0,
+                shared: 0.0,
                 offset: 0.0
             };
             OUTPUTS.len()

@@ -184,19 +184,25 @@ impl Linear {
     }
 }
 
-/// How a raw output becomes an estimate: `slope × raw + offset`.
+/// How a raw output becomes an estimate: `slope × raw + shared × mean + offset`, where the mean is over
+/// the raw outputs of all targets. What a text says of a call, whoever answers it, may be believed
+/// more than what it says of the differences between targets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Line {
     /// How far the raw output is believed.
     pub slope: f32,
+    /// How much further what all targets have in common.
+    pub shared: f32,
     /// What is added.
     pub offset: f32,
 }
 
 impl Line {
     /// On the line.
-    pub fn at(self, raw: f32) -> f64 {
-        f64::from(self.slope) * f64::from(raw) + f64::from(self.offset)
+    pub fn at(self, raw: f32, mean: f64) -> f64 {
+        f64::from(self.slope) * f64::from(raw)
+            + f64::from(self.shared) * mean
+            + f64::from(self.offset)
     }
 }
 
@@ -290,6 +296,7 @@ impl Predictor {
     /// Estimates from raw outputs.
     pub fn lined(&self, raw: &[f32], segment: Option<&str>) -> Vec<Estimate> {
         let lines = segment.and_then(|it| self.segments.get(it));
+        let means = means(raw);
         let each = self
             .targets
             .iter()
@@ -299,7 +306,7 @@ impl Predictor {
             let own = lines.and_then(|it| it.get(index * OUTPUTS.len()..));
             let lines = own.unwrap_or(&target.lines);
             let at = |output: usize| match (lines.get(output), raw.get(output)) {
-                (Some(line), Some(raw)) => line.at(*raw),
+                (Some(line), Some(raw)) => line.at(*raw, means[output]),
                 _ => 0.0,
             };
             Estimate {
@@ -341,6 +348,19 @@ impl Predictor {
     pub fn is_new(&self, features: &Features) -> bool {
         self.linear.novelty(&features.grams) > self.novelty_max
     }
+}
+
+/// Of each output, the mean over all targets.
+fn means(raw: &[f32]) -> [f64; OUTPUTS.len()] {
+    let mut means = [0.0; OUTPUTS.len()];
+    let targets = raw.chunks_exact(OUTPUTS.len());
+    let part = 1.0 / f64::from(u32::try_from(targets.len()).unwrap_or(u32::MAX).max(1));
+    for raw in targets {
+        for (mean, raw) in means.iter_mut().zip(raw) {
+            *mean += part * f64::from(*raw);
+        }
+    }
+    means
 }
 
 /// 2 % of the mean: no call is expected to be cheaper, or a quotient by cost would run away.

@@ -251,6 +251,7 @@ fn pool_json(report: &pool::Report) -> Value {
         "aiq_single": report.single,
         "aiq_text": report.areas[0], "aiq_text_interval": report.intervals[0],
         "aiq_segment_text": report.areas[1], "aiq_segment_text_interval": report.intervals[1],
+        "aiq_hardness_known": report.hardness_known,
         "oracle_quality": report.oracle,
     })
 }
@@ -281,7 +282,7 @@ fn text(pairs: &[(String, Report)], pools: &[(String, pool::Report)]) -> String 
     for (name, report) in pools {
         put!(
             text,
-            "{name}: {} rows trained on, {} measured; AIQ {:.4} single, {:.4} text ({:.3} to {:.3}), {:.4} segment + text ({:.3} to {:.3}); oracle quality {:.3}\n",
+            "{name}: {} rows trained on, {} measured; AIQ {:.4} single, {:.4} text ({:.3} to {:.3}), {:.4} segment + text ({:.3} to {:.3}), {:.4} had one known how hard each row is; oracle quality {:.3}\n",
             report.trained,
             report.measured,
             report.single,
@@ -291,6 +292,7 @@ fn text(pairs: &[(String, Report)], pools: &[(String, pool::Report)]) -> String 
             report.areas[1],
             report.intervals[1][0],
             report.intervals[1][1],
+            report.hardness_known,
             report.oracle
         );
     }

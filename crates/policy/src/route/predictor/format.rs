@@ -12,7 +12,10 @@ use crate::route::features::BUCKETS;
 const MARK: &[u8; 8] = b"TWROUTE\n";
 
 /// Raised when the parts, or what features mean, change: a model of another version is retrained.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
+
+/// Its lines have a slope and an offset and share nothing; all else is the same.
+const WITHOUT_SHARED: u32 = 2;
 
 /// Why bytes are not a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,10 +76,12 @@ pub fn read(bytes: &[u8]) -> Result<Predictor, Unreadable> {
     let mut input = In {
         all: bytes.len(),
         rest,
+        line_floats: 3,
     };
-    let version = u32::from_le_bytes(input.array()?);
-    if version != VERSION {
-        return Err(Unreadable::Version(version));
+    match u32::from_le_bytes(input.array()?) {
+        VERSION => {}
+        WITHOUT_SHARED => input.line_floats = 2,
+        version => return Err(Unreadable::Version(version)),
     }
     let model = input.model()?;
     let outputs = model.linear.bias.len();
@@ -147,8 +152,8 @@ impl Out {
     }
 
     fn lines(&mut self, lines: &[Line]) {
-        let floats: Vec<f32> = lines.iter().flat_map(|it| [it.slope, it.offset]).collect();
-        self.floats(&floats);
+        let floats = lines.iter().flat_map(|it| [it.slope, it.offset, it.shared]);
+        self.floats(&floats.collect::<Vec<f32>>());
     }
 
     fn head(&mut self, head: &Head) {
@@ -170,6 +175,8 @@ impl Out {
 struct In<'bytes> {
     all: usize,
     rest: &'bytes [u8],
+    /// Of each line.
+    line_floats: usize,
 }
 
 impl<'bytes> In<'bytes> {
@@ -220,11 +227,13 @@ impl<'bytes> In<'bytes> {
 
     fn lines(&mut self) -> Result<Vec<Line>, Unreadable> {
         let floats = self.floats()?;
-        let line = |pair: &[f32]| Line {
-            slope: pair[0],
-            offset: pair[1],
+        let line = |floats: &[f32]| Line {
+            slope: floats[0],
+            offset: floats[1],
+            shared: floats.get(2).copied().unwrap_or_default(),
         };
-        Ok(floats.chunks_exact(2).map(line).collect())
+        let lines = floats.chunks_exact(self.line_floats);
+        Ok(lines.map(line).collect())
     }
 
     fn head(&mut self) -> Result<Head, Unreadable> {
@@ -338,6 +347,7 @@ mod tests {
         };
         let line = Line {
             slope: 0.9,
+            shared: 0.1,
             offset: 0.05,
         };
         let target = Target {
@@ -371,6 +381,19 @@ mod tests {
     #[test]
     fn a_model_reads_back_as_written() {
         assert_eq!(read(&write(&model())), Ok(model()));
+    }
+
+    /// The built-in model is such a file.
+    #[test]
+    fn lines_of_the_version_before_share_nothing() {
+        let bytes = include_bytes!("../../../route/public.model");
+        assert_eq!(bytes[8..12], 2_u32.to_le_bytes());
+        let model = read(bytes).unwrap();
+        let lines = model.targets.iter().flat_map(|it| &it.lines);
+        assert!(
+            lines.clone().count() == 6 && lines.clone().all(|it| it.shared.abs() < f32::EPSILON)
+        );
+        assert_eq!(read(&write(&model)), Ok(model));
     }
 
     #[test]
