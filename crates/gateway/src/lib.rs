@@ -37,6 +37,7 @@ use crate::dispatch::send::Http;
 use crate::dispatch::shape::CacheLever;
 use crate::dispatch::think::ThinkMemory;
 use crate::dispatch::trim::TrimLever;
+use crate::dispatch::turned_away::Rows;
 use crate::dispatch::wrap_up::Asked;
 use crate::metrics::Metrics;
 use crate::receive::guesses::Guesses;
@@ -94,6 +95,8 @@ pub struct Gateway {
     pub wrapping: Asked,
     /// How fast tasks spend.
     pub runaways: Watch,
+    /// How many calls that were turned away were written down lately.
+    pub turned_away: Rows,
     /// The cache lever's memory, and the worlds that it is compared with.
     pub cache: CacheLever,
 }
@@ -139,6 +142,7 @@ impl Gateway {
             readings: Readings::default(),
             wrapping: Asked::default(),
             runaways: Watch::default(),
+            turned_away: Rows::default(),
             cache: CacheLever::default(),
         })
     }

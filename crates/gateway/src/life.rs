@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::Gateway;
 use crate::dispatch::context;
-use crate::dispatch::degrade;
+use crate::dispatch::degrade::{self, row_of};
 use crate::dispatch::focus::focused;
 use crate::dispatch::headers;
 use crate::dispatch::hold::Bound;
@@ -32,6 +32,7 @@ use crate::dispatch::loops;
 use crate::dispatch::send::{self, Outgoing, Unanswered};
 use crate::dispatch::shape::{self, Shaped};
 use crate::dispatch::trim::{decided, trimming};
+use crate::dispatch::turned_away;
 use crate::dispatch::wrap_up::wrap_up;
 use crate::receive::endpoint::Endpoint;
 use crate::receive::{Body, Call, Turned, receive};
@@ -39,7 +40,7 @@ use crate::relay::models;
 use crate::relay::refuse::refuse;
 use crate::relay::reply::ReplyBody;
 use crate::relay::whole::{Meter, relay};
-use crate::route::place::place;
+use crate::route::place::{Placed, place};
 use crate::route::{Plan, Route, route};
 use crate::settle::feedback;
 use crate::settle::opening::Opening;
@@ -169,9 +170,16 @@ impl Service<'_> {
             None => Ok(request),
         };
         let request = request.map_err(|error| unreadable(error.problem()))?;
-        let watched = loops::watch(self, &request, &mut placed)?;
+        let row = |placed: &Placed| row_of(self, &request, placed, user(&request));
+        let barred = |placed: &Placed, refusal: Refusal| {
+            turned_away::write_down(self, row(placed), &refusal);
+            refusal
+        };
+        let watched = loops::watch(self, &request, &mut placed);
+        let watched = watched.map_err(|refusal| barred(&placed, refusal))?;
         placed.trimming = trimming(self, &request, &placed).map(Box::new);
-        let context = context::look(self, &request, &mut placed)?;
+        let context = context::look(self, &request, &mut placed);
+        let context = context.map_err(|refusal| barred(&placed, refusal))?;
         let usage = if request.usage_asked {
             UsageDisplay::Shown
         } else {
@@ -205,9 +213,10 @@ impl Service<'_> {
             }
             shaped
         });
-        answer
-            .await
-            .map(|response| context.tell(watched.tell(response)))
+        match answer.await {
+            Ok(response) => Ok(context.tell(watched.tell(response))),
+            Err(closed) => Err(turned_away::closed(self, closed, row(&placed))),
+        }
     }
 
     /// The size of a conversation: free, and never shaped.
@@ -240,6 +249,7 @@ impl Service<'_> {
             Shaped::edited(splice)
         })
         .await
+        .map_err(|closed| closed.refuse(self))
     }
 
     /// Embeddings: priced, never shaped.
@@ -265,12 +275,18 @@ impl Service<'_> {
             conversation: None,
             bound: Bound::of_embeddings(body.len(), dialect),
         };
-        legs::serve(self, &job, |plan| {
+        let answer = legs::serve(self, &job, |plan| {
             let mut splice = Splice::default();
             request.rename_model(&plan.model, &mut splice);
             Shaped::edited(splice)
+        });
+        answer.await.map_err(|closed| {
+            let of = (user.as_deref(), body.len());
+            let row = route
+                .first()
+                .map(|plan| turned_away::row(self, &request.model, plan, of));
+            turned_away::closed(self, closed, row)
         })
-        .await
     }
 
     /// What bounds a call's usage; worked out only where anything is limited, for it looks over the
@@ -313,8 +329,11 @@ impl Service<'_> {
         let user = user_in(body.bytes());
         let opening = Opening::of(self.call, &plan.model, &plan, body.bytes().len());
         let opening = opening.of_user(user.as_deref());
-        let opening =
-            legs::held(self, &plan, &bound, opening).map_err(|closed| closed.refuse(self))?;
+        let opening = legs::held(self, &plan, &bound, opening).map_err(|closed| {
+            let of = (user.as_deref(), body.bytes().len());
+            let row = turned_away::row(self, &plan.model, &plan, of);
+            turned_away::closed(self, closed, Some(row))
+        })?;
         let receipt = Receipt::open(self.gateway, self.setup, opening);
         let sent = Sent {
             path: below(&upstream.base, rest),

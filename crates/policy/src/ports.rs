@@ -75,8 +75,10 @@ pub enum End {
     UpstreamBroke,
     /// The client went away.
     ClientGone,
-    /// The gateway refused; nothing was sent, or nothing more.
+    /// The gateway refused; nothing more was sent.
     Refused,
+    /// A limit, a loop or its own size kept it from being sent at all.
+    TurnedAway,
     /// An operator stopped it.
     Stopped,
     /// Another leg of the same call was enough, so that this one was given up.
@@ -87,12 +89,13 @@ pub enum End {
 
 impl End {
     /// Every end.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Answered,
         Self::UpstreamError,
         Self::UpstreamBroke,
         Self::ClientGone,
         Self::Refused,
+        Self::TurnedAway,
         Self::Stopped,
         Self::CalledOff,
         Self::Recovered,
@@ -106,6 +109,7 @@ impl End {
             Self::UpstreamBroke => "upstream_broke",
             Self::ClientGone => "client_gone",
             Self::Refused => "refused",
+            Self::TurnedAway => "turned_away",
             Self::Stopped => "stopped",
             Self::CalledOff => "called_off",
             Self::Recovered => "recovered",

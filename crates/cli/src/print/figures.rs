@@ -62,6 +62,7 @@ pub(crate) fn totals(totals: &Totals) -> Value {
         "calls": totals.calls,
         "running": totals.running,
         "recovered": totals.recovered,
+        "turned_away": totals.turned_away,
         "estimated": totals.estimated,
         "unpriced": totals.unpriced,
         "legs": totals.legs,
@@ -134,6 +135,11 @@ pub(crate) fn caveats(totals: &Totals) -> String {
         totals.estimated,
         "call is estimated: its provider reported no usage.",
         "calls are estimated: their providers reported no usage.",
+    );
+    say(
+        totals.turned_away,
+        "call was turned away and is not counted; `tokenwise explain` says why.",
+        "calls were turned away and are not counted; `tokenwise explain` says why.",
     );
     say(
         totals.recovered,

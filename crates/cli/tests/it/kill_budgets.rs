@@ -79,7 +79,15 @@ fn check(ledger: &Path, kills: usize) {
     let mut cut_off = 0;
     for row in reader.calls(&Filter::default()).map(Result::unwrap) {
         let settled = row.settled.unwrap();
-        let held = row.opened.held.unwrap().usd.unwrap();
+        if settled.end == End::TurnedAway {
+            assert_eq!((row.opened.held, settled.cost), (None, Some(PicoUsd::ZERO)));
+            continue;
+        }
+        // Killed while it was being turned away, it holds nothing.
+        let held = row
+            .opened
+            .held
+            .map_or(PicoUsd::ZERO, |held| held.usd.unwrap());
         for payer in [row.opened.task.unwrap(), row.opened.key] {
             let paid = paid.entry(payer).or_default();
             match settled.cost {

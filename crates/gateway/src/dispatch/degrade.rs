@@ -112,7 +112,7 @@ pub fn due(
 }
 
 /// A call's row before it is opened, for those who ask what its payers have used.
-pub(super) fn row_of(
+pub fn row_of(
     service: &Service<'_>,
     request: &Request<'_>,
     placed: &Placed,
@@ -184,13 +184,13 @@ pub async fn serve(
     placed: &Placed,
     due: Option<&Due>,
     shape: impl Fn(&Plan) -> Shaped,
-) -> Result<Response<ReplyBody>, Refusal> {
+) -> Result<Response<ReplyBody>, Closed> {
     let early = due.filter(|due| due.step == Step::Target);
     if let Some(due) = early {
         let notice = due.usage.notice(Step::Target.event());
         let moves = moves(service, job, placed, &due.usage.limit.id, &notice);
         if let Some(reply) = first_with_room(service, job, moves, &shape).await {
-            return reply;
+            return Ok(reply?);
         }
     }
     match cascade::ask(service, job, &shape).await {
@@ -198,23 +198,22 @@ pub async fn serve(
         Asked::Answered(reply) => return Ok(reply),
         Asked::InVain(receipt) => {
             let started = resume(service, job, &shape, *receipt)?;
-            return legs::run(service, job, started, &shape).await;
+            return Ok(legs::run(service, job, started, &shape).await?);
         }
     }
     let spent = match start(service, job, &shape) {
-        Ok(started) => return legs::run(service, job, started, &shape).await,
-        Err(Closed::Refusal(refusal)) => return Err(refusal),
+        Ok(started) => return Ok(legs::run(service, job, started, &shape).await?),
         Err(Closed::Spent(spent)) => spent,
+        Err(closed @ Closed::Refusal(_)) => return Err(closed),
     };
     if spent.then == Then::Degrade && early.is_none() {
         let notice = spent.notice(Step::Target.event());
         let moves = moves(service, job, placed, &spent.limit, &notice);
         if let Some(reply) = first_with_room(service, job, moves, &shape).await {
-            return reply;
+            return Ok(reply?);
         }
     }
-    let now = service.gateway.clock.now();
-    Err(service.gateway.accounts.refuse(&spent, now))
+    Err(Closed::Spent(spent))
 }
 
 /// One cheaper target with those after it as fallbacks, and what is told if it serves.

@@ -119,11 +119,9 @@ pub async fn serve(
     service: &Service<'_>,
     job: &Job<'_>,
     shape: impl Fn(&Plan) -> Shaped,
-) -> Result<Response<ReplyBody>, Refusal> {
-    match start(service, job, &shape) {
-        Ok(started) => run(service, job, started, shape).await,
-        Err(closed) => Err(closed.refuse(service)),
-    }
+) -> Result<Response<ReplyBody>, Closed> {
+    let started = start(service, job, &shape)?;
+    Ok(run(service, job, started, shape).await?)
 }
 
 /// Sends a call that was started to its targets until one answers.

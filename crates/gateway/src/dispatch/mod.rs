@@ -26,5 +26,6 @@ pub mod start;
 pub mod think;
 pub mod trim;
 pub mod turn;
+pub mod turned_away;
 pub mod verify;
 pub mod wrap_up;

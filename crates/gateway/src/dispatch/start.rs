@@ -1,6 +1,6 @@
 //! Start: the first leg of a call is chosen, shaped and held; nothing is sent yet.
 //!
-//! **Invariant**: a call that was not started holds nothing and has no row (test
+//! **Invariant**: a call that was not started holds nothing (test
 //! `a_limit_degrades_before_it_refuses`).
 
 use http::StatusCode;
@@ -27,10 +27,16 @@ pub struct Started {
 /// Why a call was not started.
 #[derive(Debug)]
 pub enum Closed {
-    /// Nobody serves it.
+    /// Nobody serves it, or it was sent in vain.
     Refusal(Refusal),
-    /// A limit has no room.
+    /// A limit has no room, and nothing was sent.
     Spent(Box<Spent>),
+}
+
+impl From<Refusal> for Closed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
 }
 
 impl Closed {

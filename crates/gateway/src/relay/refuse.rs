@@ -37,6 +37,12 @@ pub fn refuse(turned: &Turned) -> Response<ReplyBody> {
     response
 }
 
+/// What the client of a refused call is told.
+pub fn told(refusal: &Refusal) -> (StatusCode, Problem) {
+    let (status, _) = status(refusal.reason);
+    (status, problem(refusal))
+}
+
 /// An error as an event of a stream that has begun.
 pub fn event(refusal: &Refusal, dialect: Dialect, call: &str) -> Vec<u8> {
     dialect.render_event(&problem(refusal), call)

@@ -397,7 +397,12 @@ impl Receipt {
                 _ = turn.failed(self.broke.unwrap_or(Fault::Interrupted), Visible::More);
             }
             // Nothing is learnt: the turn gives its leg back when it is dropped.
-            End::ClientGone | End::Refused | End::Stopped | End::CalledOff | End::Recovered => {}
+            End::ClientGone
+            | End::Refused
+            | End::TurnedAway
+            | End::Stopped
+            | End::CalledOff
+            | End::Recovered => {}
         }
     }
 

@@ -5,7 +5,7 @@
 
 use gateway::setup::{LeverMode, Rule, Setup, Trim};
 use policy::money::PicoUsd;
-use policy::ports::Lever;
+use policy::ports::{End, Lever};
 use policy::shape::context::budget::{Budget, Class, Step as Over};
 use serde_json::{Value, json};
 use testkit::upstream::{Step, Upstream};
@@ -129,7 +129,8 @@ async fn a_context_over_its_budget_is_refused() {
             message.contains("route `r` allows 1000; shorten the instructions"),
             "{message}"
         );
-        assert!(stage.books.calls().is_empty());
+        let rows = stage.books.settled(1).await;
+        assert_eq!(rows[0].settled.as_ref().unwrap().end, End::TurnedAway);
     }
     assert!(upstream.requests().is_empty());
     // Told, and nothing else.

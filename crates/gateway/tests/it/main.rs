@@ -46,5 +46,6 @@ mod stops;
 mod think;
 mod transcripts;
 mod trim;
+mod turned_away;
 mod untouched;
 mod wrap_up;

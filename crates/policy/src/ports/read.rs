@@ -191,12 +191,14 @@ pub struct Slice {
 /// Exact sums over calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Calls that are settled; the other figures are of these.
+    /// Calls that are settled and were let in; the other figures are of these.
     pub calls: u64,
     /// Calls that are opened and not settled yet.
     pub running: u64,
     /// Calls that a crash left open and a later start closed.
     pub recovered: u64,
+    /// Calls that were turned away before anything was sent; they cost nothing.
+    pub turned_away: u64,
     /// Calls with an estimated figure, the recovered ones included.
     pub estimated: u64,
     /// Calls whose cost is unknown; they are missing from `cost`.
@@ -223,6 +225,10 @@ impl Totals {
             self.running += 1;
             return;
         };
+        if settled.end == End::TurnedAway {
+            self.turned_away += 1;
+            return;
+        }
         self.calls += 1;
         self.recovered += u64::from(settled.end == End::Recovered);
         self.estimated += u64::from(call.is_estimated());
@@ -289,7 +295,8 @@ pub trait LedgerReader: Send + Sync {
     fn calls(&self, filter: &Filter) -> Calls<'_>;
 
     /// What calls used, summed by payers and minute: what budgets are restored from. A cost that is
-    /// unknown counts as what was held; running and recovered calls are left out.
+    /// unknown counts as what was held; running calls, and those that were
+    /// recovered or turned away, are left out.
     fn spending(&self, of: &SpentBy) -> Result<Vec<Spending>, Fault>;
 
     /// What the legs of the same calls used, summed by target, model asked for and minute. A leg of

@@ -120,6 +120,11 @@ fn nothing_of(opened: &CallOpened) -> Spending {
     }
 }
 
+/// Whether it counts against limits.
+fn has_spent(settled: &CallSettled) -> bool {
+    !matches!(settled.end, End::Recovered | End::TurnedAway)
+}
+
 fn spend(part: &mut Spending, opened: &CallOpened, settled: &CallSettled) {
     let held = || opened.held.and_then(|held| held.usd);
     part.at = part.at.min(opened.at);
@@ -241,7 +246,7 @@ impl LedgerReader for Memory {
         let state = self.lock();
         let mut parts = HashMap::new();
         for StoredCall { opened, settled } in &state.calls {
-            let settled = settled.as_ref().filter(|it| it.end != End::Recovered);
+            let settled = settled.as_ref().filter(|it| has_spent(it));
             if let Some(settled) = settled.filter(|settled| of.admits(opened, settled)) {
                 let call = (&opened.key, &opened.session, &opened.task, &opened.model);
                 let part = (call, &opened.payers, opened.at.0 / MINUTE_MS);
@@ -256,7 +261,7 @@ impl LedgerReader for Memory {
         let state = self.lock();
         let mut parts: BTreeMap<_, SpendingAt> = BTreeMap::new();
         for StoredCall { opened, settled } in &state.calls {
-            let settled = settled.as_ref().filter(|it| it.end != End::Recovered);
+            let settled = settled.as_ref().filter(|it| has_spent(it));
             let Some(settled) = settled.filter(|settled| of.admits(opened, settled)) else {
                 continue;
             };

@@ -106,7 +106,8 @@ impl Query {
         let columns = match self {
             Self::Calls => format!(
                 "count(c.settled_at_ms), count(*) - count(c.settled_at_ms), \
-                 sum(c.ending IS 'recovered'), sum(c.estimated IS TRUE), \
+                 sum(c.ending IS 'recovered'), sum(c.ending IS 'turned_away'), \
+                 sum(c.estimated IS TRUE), \
                  sum(c.settled_at_ms IS NOT NULL AND c.cost_pico_usd IS NULL), {}, {}, {}",
                 exact("c.cost_pico_usd"),
                 exact("CASE WHEN c.untouched_pico_usd IS NOT NULL THEN c.cost_pico_usd END"),
@@ -152,14 +153,15 @@ pub(super) fn sum(row: &Row<'_>, column: usize) -> rusqlite::Result<i128> {
 }
 
 fn fold_calls(totals: &mut Totals, row: &Row<'_>) -> rusqlite::Result<()> {
-    totals.calls = row.get(1)?;
+    totals.turned_away = row.get(4)?;
+    totals.calls = row.get::<_, u64>(1)?.saturating_sub(totals.turned_away);
     totals.running = row.get(2)?;
     totals.recovered = row.get(3)?;
-    totals.estimated = row.get(4)?;
-    totals.unpriced = row.get(5)?;
-    totals.cost = PicoUsd(sum(row, 6)?);
-    totals.cost_compared = PicoUsd(sum(row, 8)?);
-    totals.untouched = PicoUsd(sum(row, 10)?);
+    totals.estimated = row.get(5)?;
+    totals.unpriced = row.get(6)?;
+    totals.cost = PicoUsd(sum(row, 7)?);
+    totals.cost_compared = PicoUsd(sum(row, 9)?);
+    totals.untouched = PicoUsd(sum(row, 11)?);
     Ok(())
 }
 

@@ -93,7 +93,7 @@ fn any_settling() -> impl Strategy<Value = CallSettled> {
                 (Some(cost), Some(untouched)) => split(untouched - cost),
                 (None, _) | (_, None) => BTreeMap::new(),
             };
-            CallSettled {
+            let settled = CallSettled {
                 call: CallId(String::new()),
                 at,
                 end: given.0,
@@ -104,9 +104,25 @@ fn any_settling() -> impl Strategy<Value = CallSettled> {
                 savings,
                 prices: given.2.clone(),
                 notes: given.2,
+            };
+            if settled.end == End::TurnedAway {
+                unsent(settled)
+            } else {
+                settled
             }
         },
     )
+}
+
+/// Nothing was sent for it, and nothing is owed.
+fn unsent(settled: CallSettled) -> CallSettled {
+    CallSettled {
+        legs: Vec::new(),
+        cost: Some(PicoUsd::ZERO),
+        untouched: Some(PicoUsd::ZERO),
+        savings: BTreeMap::new(),
+        ..settled
+    }
 }
 
 /// Shares a difference between all levers: one pico-dollar each, the rest to the last.

@@ -90,7 +90,8 @@ pub fn sums_are_exact(make: Make<'_>) {
 }
 
 /// What was spent equals the same sum made call by call, by payers and minute: a cost that is
-/// unknown counts as what was held; running and recovered calls are left out.
+/// unknown counts as what was held; running calls, and those that were recovered or turned away, are
+/// left out.
 pub fn spending_is_exact(make: Make<'_>) {
     let inputs = (collection::vec(any_call(), 0..40), 0..5 * MINUTE_MS);
     check(32, &inputs, |(calls, since)| {
@@ -186,10 +187,15 @@ fn meeting(mut calls: Vec<StoredCall>) -> Vec<StoredCall> {
     calls
 }
 
+/// Whether a call that ended so counts against limits.
+fn has_spent(end: End) -> bool {
+    !matches!(end, End::Recovered | End::TurnedAway)
+}
+
 /// Adds a call to its part of the sums.
 fn spend(sums: &mut Vec<Spending>, call: &StoredCall, span: &SpentBy) {
     let (opened, settled) = (&call.opened, call.settled.as_ref().expect("settled"));
-    if !span.admits(opened, settled) || settled.end == End::Recovered {
+    if !span.admits(opened, settled) || !has_spent(settled.end) {
         return;
     }
     let held = opened.held.and_then(|held| held.usd);
@@ -231,7 +237,7 @@ fn spend(sums: &mut Vec<Spending>, call: &StoredCall, span: &SpentBy) {
 /// Adds a call's legs to their parts of the sums.
 fn spend_at(sums: &mut Vec<SpendingAt>, call: &StoredCall, span: &SpentBy) {
     let (opened, settled) = (&call.opened, call.settled.as_ref().expect("settled"));
-    if !span.admits(opened, settled) || settled.end == End::Recovered {
+    if !span.admits(opened, settled) || !has_spent(settled.end) {
         return;
     }
     let held = opened.held.and_then(|held| held.usd);
