@@ -390,7 +390,7 @@ impl Service<'_> {
 }
 
 /// What a call without a conversation asks of its target.
-const fn plain(dialect: Dialect) -> Need {
+pub const fn plain(dialect: Dialect) -> Need {
     Need {
         dialect,
         input: None,

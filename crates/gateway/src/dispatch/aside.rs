@@ -13,15 +13,17 @@ use http_body_util::Either;
 use policy::cascade::signals::AnswerSeen;
 use policy::dispatch::fault::Fault;
 use policy::dispatch::read::read_status;
+use policy::dispatch::retry::Visible;
 use policy::ports::End;
 use tokio::time::timeout;
 use wire::dialect::Dialect;
 
 use crate::dispatch::hold::Bound;
+use crate::dispatch::turn::Turn;
 use crate::dispatch::{headers, legs, send};
-use crate::life::{Service, main_path};
+use crate::life::{Service, main_path, plain};
 use crate::relay::whole;
-use crate::route::Plan;
+use crate::route::{Plan, in_order};
 use crate::settle::receipt::{Receipt, Reported};
 use crate::setup::{Credential, Limits};
 
@@ -85,11 +87,16 @@ pub(super) async fn ask(
         receipt.not_turned_aside(who, "no_budget");
         return None;
     }
-    let answer = timeout(time_max, answer(service, plan, body, receipt));
-    let answer = answer
-        .await
-        .unwrap_or(Err((Fault::Silent, End::UpstreamBroke)));
-    match answer {
+    let mut turn = turn(service, plan);
+    let answer = timeout(time_max, answer(service, plan, body, receipt)).await;
+    // That we did not wait longer says nothing of the target: its turn is dropped.
+    if let (Ok(answer), Some(turn)) = (&answer, &mut turn) {
+        match answer {
+            Ok(_) => turn.finished(),
+            Err((fault, _)) => _ = turn.failed(*fault, Visible::More),
+        }
+    }
+    match answer.unwrap_or(Err((Fault::Silent, End::UpstreamBroke))) {
         Ok(bytes) => {
             let usage = dialect.read_answer(&bytes).usage;
             let reported = usage.map_or(Reported::Unreadable, Reported::Usage);
@@ -102,6 +109,18 @@ pub(super) async fn ask(
             None
         }
     }
+}
+
+/// What becomes of the question tells how its target is; nobody else is asked.
+fn turn(service: &Service<'_>, plan: &Plan) -> Option<Turn> {
+    let Service {
+        gateway,
+        setup,
+        call,
+    } = *service;
+    let route = in_order(setup, &gateway.healths, vec![plan.clone()])?;
+    let need = plain(plan.upstream.dialect);
+    Turn::start(gateway, setup, &route.lineup, need, None, &call.id.0)
 }
 
 /// Sends the request and reads the whole answer.

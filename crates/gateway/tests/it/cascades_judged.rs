@@ -12,6 +12,7 @@ use gateway::setup::{Budgets, Credential, Setup, Target};
 use policy::admit::limit::Mode;
 use policy::admit::scope::Kind;
 use policy::cascade::rubric::Rubric;
+use policy::dispatch::breaker;
 use policy::money::PicoUsd;
 use policy::ports::{End, Lever};
 use serde_json::{Value, json};
@@ -225,6 +226,31 @@ async fn a_judge_that_fails_convinces_nobody() {
                 check_rest(&stage, settled.cost.unwrap());
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_judge_that_keeps_failing_is_left_alone() {
+    let row = OPENAI;
+    let error = r#"{"error":{"message":"x"}}"#;
+    let world = world(row, false);
+    let upstream = upstream(row, world.cheaply, Step::json(500, error), world.own).await;
+    let stage = Stage::with(setup(upstream.url(), judged(row, row, PATIENT))).await;
+    let streak = breaker::Rules::default().streak as usize;
+    for call in 0..=streak {
+        let response = stage.ask(&SPOKEN[row], &world.body).await;
+        assert_eq!(
+            (response.status, &response.text()),
+            (200, &world.expects[1])
+        );
+        let (settled, notes) = last(&stage, call + 1).await;
+        let (said, legs) = if call < streak {
+            ("failed", 3)
+        } else {
+            ("failing", 2)
+        };
+        assert_eq!(notes["beside"][0]["said"], said, "call {call}: {notes}");
+        assert_eq!(settled.legs.len(), legs, "call {call}");
     }
 }
 
