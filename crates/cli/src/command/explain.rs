@@ -190,7 +190,8 @@ fn text(call: &StoredCall, prices: &Prices) -> String {
         text.push_str(&leg_text(index + 1, leg, prices));
     }
     if settled.legs.is_empty() {
-        text.push_str("\nnothing was sent\n");
+        let (end, status) = (settled.end.name(), settled.status);
+        put!(text, "\nnothing was sent: {end}, status {status}\n");
     }
     put!(text, "\n{}", arithmetic(settled));
     let notes = notes(settled);
@@ -301,7 +302,8 @@ fn word(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use policy::moment::Moment;
-    use policy::ports::End;
+    use policy::ports::read::{opening_of, recovery_of};
+    use policy::ports::{CallId, End};
     use wire::usage::{Tokens, Usage};
 
     use super::*;
@@ -342,6 +344,29 @@ mod tests {
         );
         let exact = exact.unwrap().total();
         assert!(leg_text(1, &leg(exact), &prices).contains("input"));
+    }
+
+    #[test]
+    fn a_call_that_was_turned_away_says_why() {
+        let mut settled = recovery_of(CallId("call_1".to_owned()), Moment(0));
+        settled.end = End::TurnedAway;
+        settled.status = 429;
+        settled.cost = Some(PicoUsd::ZERO);
+        settled.notes = r#"{"turned_away":{"reason":"budget_exceeded","message":"m"}}"#.to_owned();
+        let call = StoredCall {
+            opened: opening_of(&settled),
+            settled: Some(settled),
+        };
+        let prices = Prices {
+            book: PriceBook::built_in().clone(),
+            sellers: Vec::new(),
+        };
+        let text = text(&call, &prices);
+        assert!(
+            text.contains("nothing was sent: turned_away, status 429\n"),
+            "{text}"
+        );
+        assert!(text.contains("reason: budget_exceeded\n"), "{text}");
     }
 
     #[test]

@@ -193,8 +193,9 @@ pub(crate) fn json(totals: &Totals, slices: &[Slice], by: Breakdown) -> Value {
 /// Sums and their breakdown for people.
 pub(crate) fn text(totals: &Totals, slices: &[Slice], by: Breakdown) -> String {
     if totals.calls == 0 && totals.running == 0 {
-        return "no calls in the ledger match; point a client at the gateway, or widen the filter\n"
-            .to_owned();
+        let nothing =
+            "no calls in the ledger match; point a client at the gateway, or widen the filter\n";
+        return format!("{}{nothing}", figures::caveats(totals));
     }
     let heads = [
         (by.name(), Set::Left),
