@@ -5,6 +5,7 @@
 
 mod context;
 mod thinking;
+mod tools;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use store::sqlite::outcomes::SqliteOutcomes;
 
 use context::{Context, Of};
+use tools::Tools;
 
 use super::now;
 use crate::env::Environment;
@@ -56,6 +58,10 @@ pub(crate) struct Arguments {
     /// route or by what `--by` says.
     #[arg(long, conflicts_with = "thinking")]
     context: bool,
+    /// Show which tools the input is spent on instead: what defines them, and what they have given
+    /// back.
+    #[arg(long, conflicts_with_all = ["by", "thinking", "context"])]
+    tools: bool,
     #[command(flatten)]
     ledger: LedgerSource,
     #[command(flatten)]
@@ -160,6 +166,18 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::R
         } else {
             let name = arguments.by.map_or("route", Breakdown::name);
             print::out(&context.text(name))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if arguments.tools {
+        let mut tools = Tools::default();
+        for call in reader.calls(&filter) {
+            tools.add(&call?);
+        }
+        if arguments.format.json {
+            print::json(&tools.json())?;
+        } else {
+            print::out(&tools.text())?;
         }
         return Ok(ExitCode::SUCCESS);
     }

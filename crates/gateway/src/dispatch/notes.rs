@@ -1,11 +1,12 @@
 //! Notes: why a call was shaped as it was, as the JSON that the ledger keeps and `explain` prints.
 //!
-//! **Invariant**: notes name places and numbers, never the client's text (test
+//! **Invariant**: notes name places, numbers and tools, never the client's text (test
 //! `notes_do_not_quote_the_prompt`).
 
 use policy::shape::cache::explain::Miss;
 use policy::shape::cache::{Decision, Mode};
 use policy::shape::context::classes::Classes;
+use policy::shape::context::tools::Share;
 use serde::Serialize;
 use wire::dialect::request::Request;
 use wire::prompt::{Part, Segment};
@@ -19,6 +20,9 @@ pub struct Notes {
     cache: CacheNotes,
     /// Estimated input tokens by what they are for.
     input: Classes,
+    /// The same by tool, for what belongs to one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Share>,
     edits: Vec<EditNote>,
 }
 
@@ -68,7 +72,7 @@ impl Notes {
         decision: &Decision,
         request: &Request<'_>,
         splice: &Splice,
-        input: Classes,
+        (input, tools): (Classes, Vec<Share>),
     ) -> Self {
         let marks = decision.marks.iter().filter_map(|mark| {
             let segment = request.prompt.segments.get(mark.segment)?;
@@ -100,6 +104,7 @@ impl Notes {
                 miss: decision.miss.as_ref().map(MissNote::of),
             },
             input,
+            tools,
             edits: edits.collect(),
         }
     }
@@ -144,6 +149,7 @@ mod tests {
     use policy::shape::cache::decide::decide;
     use policy::shape::cache::memory::Memory;
     use policy::shape::cache::{Sight, Terms};
+    use policy::shape::context::tools::shares;
     use wire::dialect::Dialect;
     use wire::usage::{Tokens, Ttl};
 
@@ -153,8 +159,8 @@ mod tests {
     fn notes_do_not_quote_the_prompt() {
         let secret = "planted secret ".repeat(400);
         let body = format!(
-            r#"{{"model":"claude-sonnet-4-6","system":"{secret}","messages":
-            [{{"role":"user","content":"{secret}"}}]}}"#
+            r#"{{"model":"claude-sonnet-4-6","system":"{secret}","tools":[{{"name":"read",
+            "description":"{secret}"}}],"messages":[{{"role":"user","content":"{secret}"}}]}}"#
         );
         let request = Dialect::AnthropicMessages
             .read(body.as_bytes())
@@ -180,14 +186,10 @@ mod tests {
         request
             .mark(0, Ttl::Minutes5, &mut splice)
             .expect("text can be marked");
-        let mut notes = Notes::of(
-            LeverMode::On,
-            &decision,
-            &request,
-            &splice,
-            Classes::default(),
-        );
+        let input = (Classes::default(), shares(&request, sight.sizes));
+        let mut notes = Notes::of(LeverMode::On, &decision, &request, &splice, input);
         let text = notes.text(None);
+        assert!(text.contains(r#""tools":[{"name":"read""#), "{text}");
         assert!(text.contains(r#""reason":"CacheMarker""#), "{text}");
         assert!(!text.contains("planted"), "{text}");
     }

@@ -15,6 +15,7 @@ use policy::shape::cache::memory::Memory;
 use policy::shape::cache::rules::WAIT_MAX_MS;
 use policy::shape::cache::{Decision, Lead, Mode, Sight, Terms};
 use policy::shape::context::classes::Classes;
+use policy::shape::context::tools::shares;
 use policy::shape::trim::prune::chains_as_sent;
 use sim::cache::Sent;
 use sim::metering::mode_of;
@@ -185,16 +186,15 @@ fn shape_cache(
         Lead::Alone => None,
     };
     shaped.session = Some(decision.session.clone());
+    let sizes = seen_as_media(request, sizes);
+    let input = (
+        Classes::of(&request.prompt, &sizes),
+        shares(request, &sizes),
+    );
     shaped.ticket = Some(Box::new(Ticket {
         gateway: Arc::clone(gateway),
         mode: setup.cache,
-        notes: Notes::of(
-            setup.cache,
-            &decision,
-            request,
-            &shaped.splice,
-            Classes::of(&request.prompt, &seen_as_media(request, sizes)),
-        ),
+        notes: Notes::of(setup.cache, &decision, request, &shaped.splice, input),
         trimmed: trimming.map(|it| (whole, it.saved)),
         edits: trimming.is_some_and(|it| it.edits),
         terms,

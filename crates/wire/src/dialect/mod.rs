@@ -15,6 +15,7 @@ pub mod openai_chat;
 pub mod passages;
 pub mod request;
 pub mod stream;
+mod tools;
 
 use crate::json::Tape;
 use crate::problem::Problem;
