@@ -4,19 +4,40 @@
 //! (test `definitions_and_results_have_names`).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use super::Dialect;
 use super::request::Request;
 use crate::json::Node;
 use crate::prompt::{Kind, Part};
 
-/// A call's id as it is written, and the tool's name.
-type Calls<'t> = HashMap<&'t str, Node<'t>>;
+/// 128 calls: a result follows its call at once, or after those that were made beside it.
+const CALLS_BACK: usize = 128;
+
+/// The calls so far: each one's id as it is written, and the tool's name.
+#[derive(Default)]
+struct Calls<'t>(Vec<(&'t str, Node<'t>)>);
+
+impl<'t> Calls<'t> {
+    fn add(&mut self, call: Node<'t>, name: Option<Node<'t>>) {
+        if let (Some(name), Some(id)) = (name, call.get("id")) {
+            self.0.push((id.raw(), name));
+        }
+    }
+
+    fn name(&self, id: Node<'t>) -> Option<Node<'t>> {
+        let id = id.raw();
+        let mut latest = self.0.iter().rev().take(CALLS_BACK);
+        latest.find(|call| call.0 == id).map(|call| call.1)
+    }
+}
 
 impl Request<'_> {
     /// The segments that belong to a tool, in order, with its name.
     pub fn tools(&self) -> Vec<(usize, Cow<'_, str>)> {
+        let mut segments = self.prompt.segments.iter();
+        if !segments.any(|it| it.part == Part::Tools || it.kind == Kind::ToolResult) {
+            return Vec::new();
+        }
         let root = self.root();
         let lists = [root.get("tools"), root.get("functions")];
         let mut definitions = lists.into_iter().flatten().flat_map(|it| it.items());
@@ -47,7 +68,7 @@ fn definition(tool: Node<'_>) -> Option<Node<'_>> {
 
 /// The names of what was called, by the message and block of its result.
 fn results(root: Node<'_>, dialect: Dialect) -> Vec<((u32, u32), Node<'_>)> {
-    let mut calls = Calls::new();
+    let mut calls = Calls::default();
     let mut found = Vec::new();
     let messages = root.get("messages").into_iter().flat_map(|it| it.items());
     for (index, message) in (0..).zip(messages) {
@@ -56,19 +77,20 @@ fn results(root: Node<'_>, dialect: Dialect) -> Vec<((u32, u32), Node<'_>)> {
         match dialect {
             Dialect::AnthropicMessages => {
                 for (block, node) in blocks {
-                    remember(&mut calls, node, node.get("name"));
-                    let id = node.get("tool_use_id");
-                    let name = id.and_then(|id| calls.get(id.raw()));
-                    found.extend(name.map(|name| ((index, block), *name)));
+                    if let Some(id) = node.get("tool_use_id") {
+                        found.extend(calls.name(id).map(|name| ((index, block), name)));
+                    } else {
+                        calls.add(node, node.get("name"));
+                    }
                 }
             }
             Dialect::OpenAiChat => {
                 let called = message.get("tool_calls").into_iter();
                 for call in called.flat_map(|it| it.items()) {
-                    remember(&mut calls, call, definition(call));
+                    calls.add(call, definition(call));
                 }
                 let id = message.get("tool_call_id");
-                let Some(name) = id.and_then(|id| calls.get(id.raw()).copied()) else {
+                let Some(name) = id.and_then(|id| calls.name(id)) else {
                     continue;
                 };
                 found.push(((index, 0), name));
@@ -77,12 +99,6 @@ fn results(root: Node<'_>, dialect: Dialect) -> Vec<((u32, u32), Node<'_>)> {
         }
     }
     found
-}
-
-fn remember<'t>(calls: &mut Calls<'t>, call: Node<'t>, name: Option<Node<'t>>) {
-    if let (Some(id), Some(name)) = (call.get("id"), name) {
-        calls.insert(id.raw(), name);
-    }
 }
 
 #[cfg(test)]
