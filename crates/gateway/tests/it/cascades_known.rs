@@ -89,7 +89,7 @@ async fn what_is_known_chooses_the_way() {
         // What was good has become bad: nobody vouches for it any more, nor asks.
         (
             promised(0.9),
-            &[(cheap(ROW), 200, 1.0), (cheap(ROW), 15, 0.0)],
+            &[(cheap(ROW), 200, 1.0), (cheap(ROW), 80, 0.0)],
             "straight",
             own,
             json!(null),
@@ -162,7 +162,7 @@ async fn an_observed_cascade_only_says_which_way() {
 #[tokio::test]
 async fn verdicts_are_learned_from() {
     for (pattern, score, way, calls) in [
-        ("tide", 1.0, "unchecked", 40..60),
+        ("tide", 1.0, "unchecked", 180..260),
         ("^Because$", 0.0, "straight", 2..20),
     ] {
         let cascade = Cascade {

@@ -182,12 +182,39 @@ mod tests {
         for (good, bad, expect) in [
             (0, 0, Evidence::Open),
             (20, 0, Evidence::Open),
+            // Of a target that is right 95 times in 100, one run in five is as good.
+            (30, 0, Evidence::Open),
             (100, 0, Evidence::Kept),
             (300, 5, Evidence::Kept),
             (95, 5, Evidence::Open),
             (160, 40, Evidence::Broken),
         ] {
             assert_eq!(after(good, bad), expect, "{good} good, {bad} bad");
+        }
+    }
+
+    /// One chance in twenty is stated, of a target that is right just as often as it must be.
+    #[test]
+    fn who_is_no_better_than_the_border_seldom_passes() {
+        let mut state = 1_u64;
+        let mut is_right = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % 100 < 95
+        };
+        for prior in [0.75, 0.9] {
+            let mut passed = 0;
+            for _ in 0..1_000 {
+                let mut posterior = Posterior::default();
+                for _ in 0..100 {
+                    posterior.observe(&[1, 2], 7, f64::from(u8::from(is_right())));
+                }
+                let own = posterior.belief(&[1, 2], 8, 1.0);
+                let cheaper = posterior.belief(&[1, 2], 7, prior);
+                passed += usize::from(Evidence::of(cheaper, own, 0.95) == Evidence::Kept);
+            }
+            assert!(passed <= 50, "{prior}: {passed} of 1000");
         }
     }
 
