@@ -14,9 +14,6 @@ const MARK: &[u8; 8] = b"TWROUTE\n";
 /// Raised when the parts, or what features mean, change: a model of another version is retrained.
 pub const VERSION: u32 = 3;
 
-/// Its lines have a slope and an offset and share nothing; all else is the same.
-const WITHOUT_SHARED: u32 = 2;
-
 /// Why bytes are not a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
@@ -76,12 +73,10 @@ pub fn read(bytes: &[u8]) -> Result<Predictor, Unreadable> {
     let mut input = In {
         all: bytes.len(),
         rest,
-        line_floats: 3,
     };
-    match u32::from_le_bytes(input.array()?) {
-        VERSION => {}
-        WITHOUT_SHARED => input.line_floats = 2,
-        version => return Err(Unreadable::Version(version)),
+    let version = u32::from_le_bytes(input.array()?);
+    if version != VERSION {
+        return Err(Unreadable::Version(version));
     }
     let model = input.model()?;
     let outputs = model.linear.bias.len();
@@ -175,8 +170,6 @@ impl Out {
 struct In<'bytes> {
     all: usize,
     rest: &'bytes [u8],
-    /// Of each line.
-    line_floats: usize,
 }
 
 impl<'bytes> In<'bytes> {
@@ -230,10 +223,9 @@ impl<'bytes> In<'bytes> {
         let line = |floats: &[f32]| Line {
             slope: floats[0],
             offset: floats[1],
-            shared: floats.get(2).copied().unwrap_or_default(),
+            shared: floats[2],
         };
-        let lines = floats.chunks_exact(self.line_floats);
-        Ok(lines.map(line).collect())
+        Ok(floats.chunks_exact(3).map(line).collect())
     }
 
     fn head(&mut self) -> Result<Head, Unreadable> {
@@ -381,19 +373,6 @@ mod tests {
     #[test]
     fn a_model_reads_back_as_written() {
         assert_eq!(read(&write(&model())), Ok(model()));
-    }
-
-    /// The built-in model is such a file.
-    #[test]
-    fn lines_of_the_version_before_share_nothing() {
-        let bytes = include_bytes!("../../../route/public.model");
-        assert_eq!(bytes[8..12], 2_u32.to_le_bytes());
-        let model = read(bytes).unwrap();
-        let lines = model.targets.iter().flat_map(|it| &it.lines);
-        assert!(
-            lines.clone().count() == 6 && lines.clone().all(|it| it.shared.abs() < f32::EPSILON)
-        );
-        assert_eq!(read(&write(&model)), Ok(model));
     }
 
     #[test]
