@@ -2,8 +2,8 @@
 //! whoever asks why finds an answer under the id that the client was given.
 //!
 //! **Invariant**: such a row costs nothing and counts against no limit and in no sum, and a client that
-//! goes on all the same does not fill the disk (test `what_is_turned_away_can_be_explained` in
-//! `tests/it/budgets.rs`; `rows_are_few`).
+//! goes on all the same does not fill the disk (tests `what_is_turned_away_can_be_explained` in
+//! `tests/it/turned_away.rs` and `rows_are_few`).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

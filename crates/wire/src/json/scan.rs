@@ -164,11 +164,13 @@ impl Scanner<'_> {
                 self.end_string(shape, start);
                 return Ok(());
             }
-            shape = Shape::Escaped;
             let (escaped, carries) = carried.escaped(marks.backslash);
             let quote = marks.quote & !escaped;
             // Everything before the closing quote, or all 64.
             let inside = quote.wrapping_sub(1) & !quote;
+            if marks.backslash & inside | carried.bit() != 0 {
+                shape = Shape::Escaped;
+            }
             if marks.control & inside != 0 || !self.are_escapes(block, marks, escaped & inside) {
                 break;
             }

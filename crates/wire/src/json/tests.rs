@@ -185,6 +185,21 @@ fn json_text() -> impl Strategy<Value = String> {
     })
 }
 
+#[test]
+fn escapes_behind_a_string_are_not_its_own() {
+    for length in 0..80 {
+        let plain = "x".repeat(length);
+        let text = format!(r#"["{plain}","\n","{plain}\t"]"#);
+        let tape = Tape::read(text.as_bytes()).unwrap();
+        let shapes: Vec<Shape> = tape.root().items().map(|item| item.shape()).collect();
+        assert_eq!(
+            shapes,
+            [Shape::Plain, Shape::Escaped, Shape::Escaped],
+            "{text}"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
