@@ -3,13 +3,14 @@
 //! `trim [SESSIONS]`: agents' conversations that grow to 200 kB by results of tools of some 4 kB (files
 //! with line numbers, logs, searches, JSON), every fourth of them said before. `growing` are the calls
 //! with bodies of 160 kB and more, each one result longer than the call before; `restarted` are bodies of
-//! 200 kB that the gateway has never seen; `observed` is the lever that only looks; `budgeted` are the growing calls
+//! 200 kB of which the process has never seen a text; `observed` is the lever that only looks; `budgeted` are the growing calls
 //! on a route that folds, prunes and would refuse beyond budgets, warnings included, and `budgeted_anew`
-//! such a body that the gateway has never seen. `focus` ranks the
+//! such a body that the process has never seen. `focus` ranks the
 //! lines of 200 kB for a question. Prints one JSON object in nanoseconds.
 //!
 //! **Invariant**: the answer is checked: every body of 160 kB is made smaller, and what is kept fits.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,6 +35,7 @@ use policy::route::rules::When;
 use policy::shape::context::budget::{Budget, Class, Step};
 use policy::shape::focus::{Chunk, keep, rank};
 use policy::shape::trim::Level;
+use policy::shape::vocabulary::{Pieces, Vocabulary};
 use store::memory::Memory;
 use wire::dialect::Dialect;
 use wire::provider::{Auth, CacheKey};
@@ -115,10 +117,31 @@ fn gateway(mode: LeverMode, context: &[Budget]) -> Arc<Gateway> {
         Arc::new(Standing),
         Arc::new(Memory::default()),
     );
+    gateway.trimming.count_with(count);
     gateway
-        .trimming
-        .count_with(|text| bpe_openai::o200k_base().count(text) as u64);
-    gateway
+}
+
+struct O200k;
+
+impl Vocabulary for O200k {
+    fn first_piece(&self, text: &str) -> usize {
+        let pattern = bpe_openai::o200k_base().pre.as_ref();
+        let first = pattern.and_then(|pattern| pattern.split(text).next());
+        first.map_or(text.len(), str::len)
+    }
+
+    fn piece_tokens(&self, piece: &str) -> u64 {
+        bpe_openai::o200k_base().bpe.count(piece.as_bytes()) as u64
+    }
+}
+
+thread_local! {
+    static PIECES: RefCell<Pieces> = RefCell::default();
+}
+
+/// Counts as `serve` does.
+fn count(text: &str) -> u64 {
+    PIECES.with_borrow_mut(|pieces| pieces.tokens(text, &O200k).0)
 }
 
 /// Draws numbers (splitmix64): the same for every run.
@@ -309,9 +332,14 @@ fn main() {
                 observed.push(other);
             }
         }
-        let last = bodies.last().expect("a conversation has calls");
-        restarted.push(timed(&gateway(LeverMode::On, &[]), last));
-        budgeted_anew.push(timed(&gateway(LeverMode::On, &budgets), last));
+        // Other texts than those above: the process has not seen them either.
+        let mut anew = |context: &[Budget]| {
+            let bodies = self::bodies(&mut draws);
+            let last = bodies.last().expect("a conversation has calls");
+            timed(&gateway(LeverMode::On, context), last)
+        };
+        restarted.push(anew(&[]));
+        budgeted_anew.push(anew(&budgets));
         focus.push(focused(&mut draws));
     }
     let parts = [

@@ -3,10 +3,12 @@
 //! **Invariant**: it counts as the crate that it was packed from (test
 //! `counts_are_those_of_the_crate`).
 
+use std::cell::RefCell;
 use std::sync::LazyLock;
 
 use bpe_openai::Tokenizer;
 use flate2::read::DeflateDecoder;
+use policy::shape::vocabulary::{Pieces, Vocabulary};
 
 /// What the build script has packed: half the bytes, for a sixth of a second at the first use.
 const PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/o200k.deflate"));
@@ -34,23 +36,42 @@ static O200K: LazyLock<Tokenizer> = LazyLock::new(|| {
     Tokenizer::new_lookahead(vocabulary, &PATTERNS, false).expect("the patterns are constant")
 });
 
+struct Unpacked;
+
+impl Vocabulary for Unpacked {
+    fn first_piece(&self, text: &str) -> usize {
+        let pattern = O200K.pre.as_ref();
+        let first = pattern.and_then(|pattern| pattern.split(text).next());
+        first.map_or(text.len(), str::len)
+    }
+
+    fn piece_tokens(&self, piece: &str) -> u64 {
+        O200K.bpe.count(piece.as_bytes()) as u64
+    }
+}
+
+thread_local! {
+    static PIECES: RefCell<Pieces> = RefCell::default();
+}
+
 /// Tokens of a text.
-pub(super) fn count(text: &str) -> usize {
-    O200K.count(text)
+pub(super) fn count(text: &str) -> u64 {
+    PIECES.with_borrow_mut(|pieces| pieces.tokens(text, &Unpacked).0)
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{any, prop_assert_eq, proptest};
+    use policy::shape::vocabulary::next;
+    use proptest::prelude::{Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
 
-    use super::count;
+    use super::{Unpacked, count};
+
+    fn expected(text: &str) -> u64 {
+        bpe_openai::o200k_base().count(text) as u64
+    }
 
     fn check(text: &str) {
-        assert_eq!(
-            count(text),
-            bpe_openai::o200k_base().count(text),
-            "{text:?}"
-        );
+        assert_eq!(count(text), expected(text), "{text:?}");
     }
 
     #[test]
@@ -74,11 +95,42 @@ mod tests {
         check(&"aB3 ,\n".repeat(10_000));
     }
 
+    /// Texts in which every class of the pattern stands beside every other one.
+    fn mixed() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            "[A-Z]{1,2}",
+            "[a-z]{1,3}",
+            "[0-9]{1,4}",
+            "[ \t]{1,3}",
+            "[\r\n\x0b\x0c]{1,2}",
+            "[!-/:-@\\[-`{-~\x00-\x08\x1b]{1,2}",
+            "'([sStTmMdDſ]|re|VE|ll|[a-z])",
+            // Letters, marks, figures, blanks and signs that are not ASCII.
+            "[éÉǅʰ漢ſK\u{301}\u{a0}\u{2003}\u{85}\u{2028}Ⅷ½٣✓─👩\u{200b}]{1,2}",
+        ];
+        prop::collection::vec(part, 0..40).prop_map(|parts| parts.concat())
+    }
+
     proptest! {
         #[test]
-        fn any_text_counts_as_in_the_crate(text in any::<String>(), words in "[a-zA-Z' \n\t/.0-9]{0,400}") {
-            for text in [text, words] {
-                prop_assert_eq!(count(&text), bpe_openai::o200k_base().count(text.as_str()));
+        fn any_text_counts_as_in_the_crate(
+            text in any::<String>(), words in "[a-zA-Z' \n\t/.0-9]{0,400}", mixed in mixed(),
+        ) {
+            for text in [text, words, mixed] {
+                prop_assert_eq!(count(&text), expected(&text));
+            }
+        }
+
+        #[test]
+        fn pieces_are_those_of_the_pattern(text in any::<String>(), mixed in mixed()) {
+            for text in [text, mixed] {
+                let (mut at, mut pieces) = (0, Vec::new());
+                while let Some(length) = next(&text, at, &Unpacked) {
+                    pieces.push(&text[at..at + length]);
+                    at += length;
+                }
+                let expect: Vec<&str> = bpe_openai::o200k_base().split(&text).collect();
+                prop_assert_eq!(pieces, expect);
             }
         }
     }

@@ -9,3 +9,4 @@ pub mod cache;
 pub mod context;
 pub mod focus;
 pub mod trim;
+pub mod vocabulary;

@@ -6,6 +6,8 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::lines;
+
 /// Keys, hashes and tokens that somebody may need are shorter.
 const DATA_BYTES_MIN: usize = 400;
 
@@ -23,17 +25,18 @@ const MINIFIED_BYTES_PER_BLANK: usize = 15;
 
 /// The text without encoded data; none if it has none.
 pub(super) fn left_out(text: &str) -> Option<String> {
-    let is_long = |line: &&str| line.len() >= DATA_BYTES_MIN;
-    if !text.split('\n').any(|line| is_long(&line)) {
+    let is_long = |line: &str| line.len() >= DATA_BYTES_MIN;
+    let lines = lines(text);
+    if !lines.iter().any(|line| is_long(line)) {
         return None;
     }
     let mut out = String::with_capacity(text.len());
     let mut is_shorter = false;
-    for (index, line) in text.split('\n').enumerate() {
+    for (index, line) in lines.into_iter().enumerate() {
         if index > 0 {
             out.push('\n');
         }
-        if !is_long(&line) {
+        if !is_long(line) {
             out.push_str(line);
         } else if is_minified(line) {
             is_shorter = true;

@@ -7,11 +7,12 @@
 //! keeps its first and last lines (tests `the_middle_of_a_run_is_left_out` and
 //! `rounds_of_known_lines_are_left_out`).
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::failure;
+use super::{failure, lines};
 
 /// Of eight lines, two at each end stay and a note takes the place of four.
 const RUN_MIN: usize = 8;
@@ -24,6 +25,9 @@ const OMITTED_MIN: usize = 3;
 
 /// A kind of line is known when the text has shown it so often.
 const KNOWN_AFTER: u32 = 3;
+
+/// What a run of one kind has beyond those after which the kind is known; rounds have more.
+const REPEATED_MIN: usize = RUN_MIN - KNOWN_AFTER as usize;
 
 /// Fewer lines of known kinds may be a table or a list that somebody reads.
 const ROUNDS_MIN: usize = 12;
@@ -62,24 +66,30 @@ pub(super) fn ask(text: &str, asked: &mut HashSet<u64>) {
 
 /// Words that name one thing: with a digit, an underscore or a dot inside.
 fn names(text: &str) -> impl Iterator<Item = &str> {
-    let is_part = |letter: char| letter.is_alphanumeric() || "_./#-".contains(letter);
+    let is_part =
+        |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '.' | '/' | '#' | '-');
+    let tells = |byte| matches!(byte, b'_' | b'.' | b'/' | b'#' | b'0'..=b'9');
+    let is_name = move |word: &&str| word.len() >= 4 && word.bytes().any(tells);
     let words = text.split(move |letter| !is_part(letter));
+    // Most words are none, and need not be cut first.
+    let words = words.filter(is_name);
     let words = words.map(|word| word.trim_matches(['.', '-', '/', '#']));
-    words.filter(|word| {
-        word.len() >= 4
-            && word.contains(|letter: char| "_./#".contains(letter) || letter.is_ascii_digit())
-    })
+    words.filter(is_name)
 }
 
 /// The text with a note in the middle of each run; none if there is none.
 pub(super) fn folded(text: &str, asked: &HashSet<u64>) -> Option<String> {
-    let lines: Vec<&str> = text.split('\n').collect();
+    let lines: Vec<&str> = lines(text);
     if lines.len() < RUN_MIN {
         return None;
     }
-    let kinds: Vec<Option<u64>> = lines.iter().map(|line| kind(line)).collect();
+    let mut shape = Shape::default();
+    let kinds: Vec<Option<u64>> = lines.iter().map(|line| shape.kind(line)).collect();
+    if repeated(&kinds) < REPEATED_MIN {
+        return None;
+    }
     let known = known(&kinds, &lines);
-    let mut out: Vec<String> = Vec::with_capacity(lines.len());
+    let mut out: Vec<Cow<'_, str>> = Vec::with_capacity(lines.len());
     let (mut at, mut is_folded) = (0, false);
     while at < lines.len() {
         let mut length = run(&kinds, &lines, at);
@@ -90,11 +100,19 @@ pub(super) fn folded(text: &str, asked: &HashSet<u64>) -> Option<String> {
         if length >= RUN_MIN {
             is_folded |= fold(run, asked, &mut out);
         } else {
-            out.extend(run.iter().map(|line| (*line).to_owned()));
+            out.extend(run.iter().map(|line| Cow::Borrowed(*line)));
         }
         at += length;
     }
     is_folded.then(|| out.join("\n"))
+}
+
+/// Lines of kinds that the text has shown often enough before to be known.
+fn repeated(kinds: &[Option<u64>]) -> usize {
+    let mut sorted: Vec<u64> = kinds.iter().filter_map(|kind| *kind).collect();
+    sorted.sort_unstable();
+    let again = sorted.iter().zip(sorted.iter().skip(KNOWN_AFTER as usize));
+    again.filter(|(first, later)| first == later).count()
 }
 
 /// Lines of one kind from a line on, empty ones between them included; at least one.
@@ -131,13 +149,17 @@ fn known(kinds: &[Option<u64>], lines: &[&str]) -> Vec<Option<bool>> {
 
 /// What a line of progress begins with.
 fn progress(trimmed: &str) -> Option<&'static str> {
-    let word = PROGRESS.iter().find(|word| trimmed.starts_with(*word));
-    word.copied()
+    let first = trimmed.as_bytes().first()?;
+    let may_be = |word: &&&str| word.as_bytes().first() == Some(first);
+    let mut words = PROGRESS.iter().filter(may_be);
+    words.find(|word| trimmed.starts_with(**word)).copied()
 }
 
 /// Whether a line looks like a part of a program or of data: it is read as it is written.
 fn is_written(line: &str) -> bool {
-    line.contains(['"', ';', '=', '{']) || line.trim_end().ends_with([',', ':', '}'])
+    let is_sign = |byte: &u8| matches!(byte, b'"' | b';' | b'=' | b'{');
+    // All bytes are looked at, since that is done many at a time.
+    line.bytes().filter(is_sign).count() > 0 || line.trim_end().ends_with([',', ':', '}'])
 }
 
 /// How many lines from one on are of known kinds, or empty between such; none if they are few.
@@ -157,7 +179,7 @@ fn rounds(known: &[Option<bool>], at: usize) -> usize {
     if count >= ROUNDS_MIN { length } else { 0 }
 }
 
-fn fold(run: &[&str], asked: &HashSet<u64>, out: &mut Vec<String>) -> bool {
+fn fold<'t>(run: &[&'t str], asked: &HashSet<u64>, out: &mut Vec<Cow<'t, str>>) -> bool {
     let mut omitted: Vec<&str> = Vec::new();
     let mut is_folded = false;
     for (index, line) in run.iter().enumerate() {
@@ -165,7 +187,7 @@ fn fold(run: &[&str], asked: &HashSet<u64>, out: &mut Vec<String>) -> bool {
         let is_asked = || names(line).any(|word| asked.contains(&xxh3_64(word.as_bytes())));
         if is_end || failure::is_reported(line) || is_asked() {
             is_folded |= close(&mut omitted, out);
-            out.push((*line).to_owned());
+            out.push(Cow::Borrowed(*line));
         } else {
             omitted.push(line);
         }
@@ -174,73 +196,110 @@ fn fold(run: &[&str], asked: &HashSet<u64>, out: &mut Vec<String>) -> bool {
 }
 
 /// Writes a note for what was left out, or the lines themselves if they are few.
-fn close(omitted: &mut Vec<&str>, out: &mut Vec<String>) -> bool {
+fn close<'t>(omitted: &mut Vec<&'t str>, out: &mut Vec<Cow<'t, str>>) -> bool {
     let lines = std::mem::take(omitted);
     let is_folded = lines.len() >= OMITTED_MIN;
     if is_folded {
-        out.push(format!("[{} similar lines left out]", lines.len()));
+        let note = format!("[{} similar lines left out]", lines.len());
+        out.push(Cow::Owned(note));
     } else {
-        out.extend(lines.into_iter().map(str::to_owned));
+        out.extend(lines.into_iter().map(Cow::Borrowed));
     }
     is_folded
 }
 
-/// What a line says, its figures aside; none for lines that are mostly figures, or say nothing.
-fn kind(line: &str) -> Option<u64> {
-    let trimmed = line.trim();
-    if let Some(word) = progress(trimmed) {
-        return Some(xxh3_64(word.as_bytes()));
-    }
-    let said = trimmed
-        .trim_end_matches(|letter: char| " []()%.s".contains(letter) || letter.is_ascii_digit());
-    if let Some(word) = PASSED.iter().find(|word| said.ends_with(*word)) {
-        return Some(xxh3_64(word.as_bytes()));
-    }
-    let is_said = !is_written(trimmed);
-    let (mut letters, mut figures) = (0_usize, 0_usize);
-    let mut shape = String::with_capacity(trimmed.len());
-    let mut before = ' ';
-    let mut rest = trimmed.chars().peekable();
-    while let Some(letter) = rest.next() {
-        let next = rest.peek().copied().unwrap_or(' ');
-        // A direction, a choice, a name of a column.
-        let is_single = is_said && !before.is_alphanumeric() && !next.is_alphanumeric();
-        let class = if letter.is_ascii_digit() {
-            figures += 1;
-            '0'
-        } else if "#=>█━─ .".contains(letter) {
-            ' '
-        } else if letter.is_alphabetic() && is_single {
-            '0'
-        } else {
-            letters += usize::from(letter.is_alphabetic());
-            letter
-        };
-        if class != shape.chars().next_back().unwrap_or('x') || !matches!(class, '0' | ' ') {
-            shape.push(class);
-        }
-        before = letter;
-    }
-    let shape = without_repeats(&shape);
-    // A line that ends with a percentage is progress, whatever is said of sizes and versions.
-    (letters >= 4 && (letters >= figures || trimmed.ends_with('%')))
-        .then(|| xxh3_64(shape.as_bytes()))
+/// Whether a word of one letter ends with it: a direction, a choice, a name of a column.
+fn is_end(next: Option<&char>) -> bool {
+    next.is_none_or(|next| !next.is_alphanumeric())
 }
 
-/// A list of one kind of thing is of one kind, however long it is.
-fn without_repeats(shape: &str) -> String {
-    let mut words: Vec<&str> = Vec::new();
-    for word in shape.split(' ') {
-        let is_repeat = words
-            .iter()
-            .rev()
-            .take(REPEATED_WITHIN)
-            .any(|last| *last == word);
-        if !is_repeat {
-            words.push(word);
+/// Room for what lines look like.
+#[derive(Debug, Default)]
+struct Shape {
+    whole: Vec<u8>,
+    short: Vec<u8>,
+}
+
+impl Shape {
+    /// What a line says, its figures aside; none for lines that are mostly figures, or say nothing.
+    fn kind(&mut self, line: &str) -> Option<u64> {
+        let trimmed = line.trim();
+        if let Some(word) = progress(trimmed) {
+            return Some(xxh3_64(word.as_bytes()));
+        }
+        let said = trimmed.trim_end_matches(|letter| {
+            matches!(
+                letter,
+                ' ' | '[' | ']' | '(' | ')' | '%' | '.' | 's' | '0'..='9'
+            )
+        });
+        if let Some(word) = PASSED.iter().find(|word| said.ends_with(*word)) {
+            return Some(xxh3_64(word.as_bytes()));
+        }
+        let is_said = !is_written(trimmed);
+        let (letters, figures) = if trimmed.is_ascii() {
+            self.read(trimmed.bytes().map(char::from), is_said)
+        } else {
+            self.read(trimmed.chars(), is_said)
+        };
+        // A line that ends with a percentage is progress, whatever is said of sizes and versions.
+        let says = letters >= 4 && (letters >= figures || trimmed.ends_with('%'));
+        says.then(|| {
+            self.without_repeats();
+            xxh3_64(&self.short)
+        })
+    }
+
+    /// Reads what a line looks like; gives its letters and figures.
+    fn read(&mut self, line: impl Iterator<Item = char>, is_said: bool) -> (usize, usize) {
+        let (mut letters, mut figures) = (0, 0);
+        self.whole.clear();
+        let (mut is_inside, mut last) = (false, 'x');
+        let mut line = line.peekable();
+        while let Some(letter) = line.next() {
+            let is_letter = letter.is_alphabetic();
+            let class = match letter {
+                '0'..='9' => {
+                    figures += 1;
+                    '0'
+                }
+                '#' | '=' | '>' | '█' | '━' | '─' | ' ' | '.' => ' ',
+                _ if is_letter && is_said && !is_inside && is_end(line.peek()) => '0',
+                _ => {
+                    letters += usize::from(is_letter);
+                    letter
+                }
+            };
+            if class != last || !matches!(class, '0' | ' ') {
+                match u8::try_from(class) {
+                    Ok(byte @ ..=0x7f) => self.whole.push(byte),
+                    _ => self.whole.extend(class.encode_utf8(&mut [0; 4]).bytes()),
+                }
+                last = class;
+            }
+            is_inside = is_letter || letter.is_numeric();
+        }
+        (letters, figures)
+    }
+
+    /// A list of one kind of thing is of one kind, however long it is.
+    fn without_repeats(&mut self) {
+        self.short.clear();
+        let mut lately: [Option<&[u8]>; REPEATED_WITHIN] = [None; REPEATED_WITHIN];
+        for word in self.whole.split(|byte| *byte == b' ') {
+            if lately.contains(&Some(word)) {
+                continue;
+            }
+            if lately.last() != Some(&None) {
+                self.short.push(b' ');
+            }
+            self.short.extend(word);
+            lately.rotate_left(1);
+            if let Some(last) = lately.last_mut() {
+                *last = Some(word);
+            }
         }
     }
-    words.join(" ")
 }
 
 #[cfg(test)]

@@ -12,20 +12,21 @@ const OMITTED_BYTES_MIN: usize = 80;
 /// A beginning of fewer bytes costs no more than two tokens a line.
 const BEGINNING_BYTES_MIN: usize = 10;
 
+use super::lines;
+
 /// The text with headings; none if there is none.
 pub(super) fn grouped(text: &str) -> Option<String> {
-    let lines: Vec<&str> = text.split('\n').collect();
-    let mut out = String::with_capacity(text.len());
-    let (mut at, mut is_grouped) = (0, false);
+    let lines: Vec<&str> = lines(text);
+    let mut out = String::new();
+    // So far the text was looked at, and so far it was written.
+    let (mut from, mut written) = (0, 0);
+    let mut at = 0;
     while at < lines.len() {
         let rest = lines.get(at..).unwrap_or_default();
         let (beginning, count) = group(rest);
-        if at > 0 {
-            out.push('\n');
-        }
         let saved = beginning.len() * count;
         if count >= LINES_MIN && saved >= beginning.len() + OMITTED_BYTES_MIN {
-            is_grouped = true;
+            out.push_str(text.get(written..from).unwrap_or_default());
             let said = count.to_string();
             out.extend([
                 "[the next ",
@@ -37,23 +38,39 @@ pub(super) fn grouped(text: &str) -> Option<String> {
             for line in rest.iter().take(count) {
                 out.push('\n');
                 out.push_str(line.get(beginning.len()..).unwrap_or_default());
+                from += line.len() + 1;
             }
+            // The end of the last line, if it has one, is written with what follows.
+            written = from - 1;
             at += count;
         } else {
-            out.push_str(rest.first().unwrap_or(&""));
+            from += rest.first().map_or(0, |line| line.len() + 1);
             at += 1;
         }
     }
-    is_grouped.then_some(out)
+    out.push_str(text.get(written..).unwrap_or_default());
+    (written > 0).then_some(out)
 }
 
 /// The beginning that saves most from the first line on, and for how many lines.
 fn group<'t>(lines: &[&'t str]) -> (&'t str, usize) {
-    let Some(first) = lines.first() else {
-        return ("", 0);
-    };
     let mut best = ("", 0);
+    let [first, second, ..] = lines else {
+        return best;
+    };
+    // Most lines do not even begin like the next one.
+    let begins = |line: &&'t str| {
+        line.as_bytes()
+            .first_chunk::<BEGINNING_BYTES_MIN>()
+            .copied()
+    };
+    if begins(first).is_none() || begins(first) != begins(second) {
+        return best;
+    }
     let mut beginning = cut(first);
+    if beginning.len() < BEGINNING_BYTES_MIN {
+        return best;
+    }
     let mut count = 1;
     for line in lines.iter().skip(1) {
         let shared = cut(common(beginning, line));
@@ -77,21 +94,25 @@ fn saving(beginning: &str, count: usize) -> usize {
 }
 
 fn common<'t>(one: &'t str, other: &str) -> &'t str {
-    let pairs = one.char_indices().zip(other.chars());
-    let end = pairs
-        .take_while(|((_, one), other)| one == other)
-        .last()
-        .map_or(0, |((at, letter), _)| at + letter.len_utf8());
-    one.get(..end).unwrap_or_default()
+    let pairs = one.bytes().zip(other.bytes());
+    let end = pairs.take_while(|(one, other)| one == other).count();
+    let end = (0..=end).rev().find(|end| one.is_char_boundary(*end));
+    one.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 /// Up to the last separator of a path or a qualified name; nothing for lines of prose or code.
 fn cut(line: &str) -> &str {
-    let end = line.rfind(['/', '.', ':', '\\']).map_or(0, |at| at + 1);
+    let is_separator = |byte: u8| matches!(byte, b'/' | b'.' | b':' | b'\\');
+    let end = line.bytes().rposition(is_separator).map_or(0, |at| at + 1);
     let beginning = line.get(..end).unwrap_or_default();
-    let words = beginning.trim_start().split(' ').count();
-    let separators = beginning.matches(['/', '.', ':', '\\']).count();
-    let is_name = words <= 2 && separators >= 2 && !beginning.contains(['(', '"', '\'', '=', ']']);
+    let separators = beginning.bytes().filter(|byte| is_separator(*byte));
+    if separators.count() < 2 {
+        return "";
+    }
+    let is_code = |byte: &u8| matches!(byte, b'(' | b'"' | b'\'' | b'=' | b']');
+    let is_code = beginning.bytes().filter(is_code).count() > 0;
+    let blanks = beginning.trim_start().bytes();
+    let is_name = !is_code && blanks.filter(|byte| *byte == b' ').count() <= 1;
     if is_name { beginning } else { "" }
 }
 
@@ -122,6 +143,14 @@ mod tests {
                 "[the next 4 lines each begin with \t- org.example.config.ServiceConfig.]\ngetA\ngetB\n\
                  getC\ngetD",
             ),
+        );
+        // The end of the last line stays, and letters are never cut.
+        check(
+            "aa/bbb/ccc/näme.x\naa/bbb/ccc/nöme.x\n".repeat(20).as_str(),
+            Some(&format!(
+                "[the next 40 lines each begin with aa/bbb/ccc/]\n{}",
+                "näme.x\nnöme.x\n".repeat(20)
+            )),
         );
         // Code is left alone.
         check(

@@ -39,7 +39,7 @@ use terms::Terms;
 
 /// Changes whenever the same content would be trimmed to other bytes: a conversation that began under
 /// one version is not continued under another.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// 300 bytes are some 80 tokens: of shorter texts there is nothing to gain.
 const TEXT_BYTES_MIN: usize = 300;
@@ -51,6 +51,9 @@ const PASTED_BYTES_MIN: usize = 1_000;
 /// paid in full again and again. With 5 kB one trajectory of terminal-bench came to cost 1.09 % more than
 /// without trimming, with 6 kB none more than 0.76 %.
 const PROMPT_BYTES_MIN: usize = 6_000;
+
+/// 32 bytes: lines of programs and logs are hardly shorter, so that room for them is made once.
+const LINE_BYTES: usize = 32;
 
 /// A change that saves fewer tokens is not worth that the model reads something unusual.
 const TOKENS_SAVED_MIN: u64 = 12;
@@ -273,6 +276,18 @@ pub fn trim_on(request: &Request<'_>, progress: &mut Progress, count: &mut dyn C
         .is_some_and(|edited| Some(edited) > said);
     trimmed.results = progress.terms.counts().then_some(progress.tally.sent);
     trimmed
+}
+
+/// The lines of a text, without their ends; one more than it has ends.
+fn lines(text: &str) -> Vec<&str> {
+    let mut lines = Vec::with_capacity(text.len() / LINE_BYTES + 1);
+    let mut from = 0;
+    for end in memchr::memchr_iter(b'\n', text.as_bytes()) {
+        lines.push(text.get(from..end).unwrap_or_default());
+        from = end + 1;
+    }
+    lines.push(text.get(from..).unwrap_or_default());
+    lines
 }
 
 /// 4 bytes a token: texts that are never changed are not counted.

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use wire::usage::Tokens;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::failure;
+use super::{failure, lines};
 
 /// A note is some 10 tokens, 45 bytes; half as much again must be left out for it.
 const OMITTED_BYTES_MIN: usize = 70;
@@ -37,18 +37,28 @@ struct Line {
     reports: bool,
     /// Too short to begin a run with.
     weak: bool,
+    /// Where a line with the same rest stands before it.
+    before: Option<Place>,
 }
+
+/// A text, and a line of it.
+type Place = (u32, u32);
 
 impl Line {
     fn of(line: &str) -> Self {
         let (number, rest) = numbered(line);
+        let whole = xxh3_64(line.as_bytes());
         Self {
-            whole: xxh3_64(line.as_bytes()),
-            rest: xxh3_64(rest.as_bytes()),
+            whole,
+            rest: match number {
+                Some(_) => xxh3_64(rest.as_bytes()),
+                None => whole,
+            },
             number,
             written: true,
             reports: failure::is_reported(line),
             weak: rest.trim().len() < 3,
+            before: None,
         }
     }
 }
@@ -56,11 +66,11 @@ impl Line {
 /// A line number and what follows it, as `cat -n`, `nl`, `grep -n` and file viewers print it.
 fn numbered(line: &str) -> (Option<u64>, &str) {
     let trimmed = line.trim_start_matches(' ');
-    let digits = trimmed
-        .bytes()
-        .take_while(u8::is_ascii_digit)
-        .take(7)
-        .count();
+    let figures = trimmed.bytes().take_while(u8::is_ascii_digit);
+    let digits = figures.take(7).count();
+    if digits == 0 {
+        return (None, line);
+    }
     let (number, rest) = trimmed.split_at(digits);
     let rest = rest.strip_prefix([':', '\t', ' ', '|']);
     match (number.parse().ok(), rest) {
@@ -85,7 +95,8 @@ pub(super) struct Earlier {
     texts: Vec<Vec<Line>>,
     /// The passage that each text is.
     owners: Vec<usize>,
-    places: HashMap<u64, Vec<(u32, u32)>>,
+    /// Where each rest of a line stands last.
+    places: HashMap<u64, Place>,
     /// The passages that texts noted as a whole are.
     whole: HashMap<u64, usize>,
 }
@@ -103,7 +114,7 @@ impl Earlier {
     /// Notes a text that is sent as it is.
     pub(super) fn note(&mut self, text: &str, owner: usize) {
         self.begin(owner);
-        for line in text.split('\n') {
+        for line in lines(text) {
             self.push(Line::of(line));
         }
     }
@@ -136,20 +147,16 @@ impl Earlier {
         }
     }
 
-    fn push(&mut self, line: Line) {
+    fn push(&mut self, mut line: Line) {
         let text = self.texts.len().saturating_sub(1);
         let Some(lines) = self.texts.last_mut() else {
             return;
         };
         let place = (u32::try_from(text), u32::try_from(lines.len()));
-        lines.push(line);
         if let (true, false, (Ok(text), Ok(at))) = (line.written, line.weak, place) {
-            let places = self.places.entry(line.rest).or_default();
-            if places.len() == PLACES_MAX {
-                places.remove(0);
-            }
-            places.push((text, at));
+            line.before = self.places.insert(line.rest, (text, at));
         }
+        lines.push(line);
     }
 
     /// The text with notes where it repeats what was sent, and what `gain` says of it; notes what is
@@ -161,7 +168,7 @@ impl Earlier {
         gain: impl FnOnce(&str) -> Option<Tokens>,
     ) -> Option<Referring> {
         let mut to = Vec::new();
-        let lines: Vec<&str> = text.split('\n').collect();
+        let lines: Vec<&str> = lines(text);
         let read: Vec<Line> = lines.iter().map(|line| Line::of(line)).collect();
         self.begin(owner);
         let mut shorter = String::with_capacity(text.len());
@@ -205,12 +212,8 @@ impl Earlier {
             at += 1;
         }
         let gained = (omitted > 0).then(|| gain(&shorter)).flatten();
-        if gained.is_none() {
-            self.texts.pop();
-            self.texts.push(Vec::new());
-            for line in read {
-                self.push(line);
-            }
+        if gained.is_none() && omitted > 0 {
+            self.write_out();
         }
         gained.map(|gained| Referring {
             text: shorter,
@@ -219,28 +222,40 @@ impl Earlier {
         })
     }
 
+    /// The text that was noted last is sent as it is.
+    fn write_out(&mut self) {
+        let text = u32::try_from(self.texts.len().saturating_sub(1));
+        let lines = self.texts.last_mut().into_iter().flatten();
+        for (line, at) in lines.zip(0..).filter(|(line, _)| !line.written) {
+            line.written = true;
+            if let (false, Ok(text)) = (line.weak, text) {
+                line.before = self.places.insert(line.rest, (text, at));
+            }
+        }
+    }
+
     /// The longest run from a line on that stands earlier.
     fn longest(&self, read: &[Line], at: usize) -> Run {
         let mut longest = Run::default();
         let Some(first) = read.get(at).filter(|line| !line.weak && !line.reports) else {
             return longest;
         };
-        let places = self.places.get(&first.rest).map(Vec::as_slice);
         // The latest place first: of equal runs it is the one that a reader meets first, going back.
-        for (text, from) in places.unwrap_or_default().iter().rev() {
-            let source = self.texts.get(*text as usize);
-            let source = source.and_then(|lines| lines.get(*from as usize..));
-            let run = common(
-                source.unwrap_or_default(),
-                read.get(at..).unwrap_or_default(),
-            );
+        let mut place = self.places.get(&first.rest).copied();
+        for _ in 0..PLACES_MAX {
+            let Some((text, from)) = place else { break };
+            let source = self.texts.get(text as usize);
+            let source = source.and_then(|lines| lines.get(from as usize..));
+            let source = source.unwrap_or_default();
+            let run = common(source, read.get(at..).unwrap_or_default());
             if run.length > longest.length {
-                let owner = self.owners.get(*text as usize).copied();
+                let owner = self.owners.get(text as usize).copied();
                 longest = Run {
                     owner: owner.unwrap_or_default(),
                     ..run
                 };
             }
+            place = source.first().and_then(|line| line.before);
         }
         longest
     }
@@ -347,6 +362,30 @@ mod tests {
                  [8 lines identical to earlier output]\nthe line of number 19",
             ),
         );
+    }
+
+    /// A listing is found again though its first line stands in twelve later texts, which say nothing
+    /// else again.
+    #[test]
+    fn each_place_is_looked_at_once() {
+        let mut session = Earlier::default();
+        let shown = lines("the line of number #", 0..20);
+        let mut refer = |text: &str, owner| session.refer(text, owner, |_| Some(Tokens(1)));
+        assert_eq!(refer(&shown, 0), None);
+        for owner in 1..13 {
+            assert_eq!(
+                refer(&format!("the line of number 0\nby {owner}"), owner),
+                None
+            );
+        }
+        let referring = refer(&shown, 13).expect("it stands in the first text");
+        assert_eq!(referring.to, [0]);
+        // What was not worth a note is sent, and found as any other text.
+        let mut session = Earlier::default();
+        assert_eq!(session.refer(&shown, 0, |_| Some(Tokens(1))), None);
+        assert_eq!(session.refer(&shown, 1, |_| None), None);
+        let referring = session.refer(&shown, 2, |_| Some(Tokens(1)));
+        assert_eq!(referring.map(|it| it.to), Some(vec![1]));
     }
 
     #[test]

@@ -7,10 +7,11 @@ const ESCAPE: char = '\u{1b}';
 
 /// The text as a terminal would show it; none if it would look the same.
 pub(super) fn carried_out(text: &str) -> Option<String> {
-    let has_overwriting = text
-        .match_indices('\r')
-        .any(|(at, _)| !text.get(at + 1..).unwrap_or_default().starts_with('\n'));
-    if !has_overwriting && !text.contains(ESCAPE) {
+    let bytes = text.as_bytes();
+    let mut controls = memchr::memchr2_iter(b'\r', ESCAPE as u8, bytes);
+    let is_plain =
+        controls.all(|at| bytes.get(at) == Some(&b'\r') && bytes.get(at + 1) == Some(&b'\n'));
+    if is_plain {
         return None;
     }
     let lines: Vec<String> = text.split('\n').map(shown).collect();
