@@ -227,8 +227,9 @@ pub(crate) fn measure<'a>(
         level: arguments.trim.level(),
         folded_beyond: None,
         prune: prune(arguments, model, priced_at)?,
-        focus: None,
-    };
+        ..Terms::default()
+    }
+    .cached_from(model.cache.minimum);
     let trimmed = (!terms.is_nothing()).then(|| {
         let replay = Replay::new(model, priced_at, switch, Grain::Breakpoints)?;
         anyhow::Ok(Trimmed::new(replay, terms, evidence))

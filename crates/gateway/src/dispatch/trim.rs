@@ -274,14 +274,23 @@ pub fn trimming(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -
 
 /// What a route asks for: its level, and what its budgets do with results.
 fn terms(service: &Service<'_>, request: &Request<'_>, placed: &Placed) -> Terms {
-    Terms {
+    let terms = Terms {
         level: placed.trim.level,
         folded_beyond: beyond(&placed.budgets, Step::Compress),
         prune: beyond(&placed.budgets, Step::Prune)
             .filter(|_| may_edit(request, placed))
             .and_then(|beyond| prune(service, placed, beyond)),
         focus: placed.trim.focus,
-    }
+        cached_from: Tokens(0),
+    };
+    let first = placed.route.first();
+    let model = first.and_then(|plan| {
+        service
+            .setup
+            .prices
+            .find(&plan.upstream.prices, &plan.model)
+    });
+    terms.cached_from(model.and_then(|model| model.cache.minimum))
 }
 
 /// When old results are left out: none where the first target's prices are not known.

@@ -47,11 +47,6 @@ const TEXT_BYTES_MIN: usize = 300;
 /// 1 kB: what a person types is shorter, what is pasted or written by a program is longer.
 const PASTED_BYTES_MIN: usize = 1_000;
 
-/// 6 kB, some 1 500 tokens: most models cache nothing below 1 024, and a prompt that is kept below that is
-/// paid in full again and again. With 5 kB one trajectory of terminal-bench came to cost 1.09 % more than
-/// without trimming, with 6 kB none more than 0.76 %.
-const PROMPT_BYTES_MIN: usize = 6_000;
-
 /// 32 bytes: lines of programs and logs are hardly shorter, so that room for them is made once.
 const LINE_BYTES: usize = 32;
 
@@ -208,7 +203,7 @@ impl Progress {
 
     /// Whether a prompt with this text at its end is large enough to be cached.
     const fn is_large_with(&self, text: &str) -> bool {
-        self.sent + text.len() >= PROMPT_BYTES_MIN
+        (self.sent + text.len()) as u64 >= self.terms.least_bytes()
     }
 
     /// Whether these passages begin with those that were seen.

@@ -12,8 +12,8 @@ use wire::prompt::Role;
 use wire::usage::Tokens;
 
 use super::prune::{Prune, Ratios};
-use super::terms::Terms;
-use super::{Count, Level, PROMPT_BYTES_MIN, Progress, Technique, trim, trim_on};
+use super::terms::{PROMPT_BYTES_MIN, Terms};
+use super::{Count, Level, Progress, Technique, trim, trim_on};
 
 /// Counts runs of letters, and every other sign.
 struct Runs;
@@ -129,6 +129,10 @@ fn a_prompt_is_not_kept_below_what_is_cached() {
         let small = large.replace("Be careful. ", "");
         assert!(trimmed(dialect, &large, Level::Folded).len() < large.len());
         assert_eq!(trimmed(dialect, &small, Level::Folded), small.as_bytes());
+        // Nor below what a model caches that caches less than others.
+        let terms = |minimum| Terms::from(Level::Folded).cached_from(Some(Tokens(minimum)));
+        assert_eq!(trimmed(dialect, &large, terms(4_096)), large.as_bytes());
+        assert!(trimmed(dialect, &large, terms(1_024)).len() < large.len());
     }
 }
 
@@ -257,7 +261,7 @@ proptest! {
                 full: Some(Tokens(4_000)),
                 cliff: Some(Tokens(3_000)),
             }),
-            focus: None,
+            ..Terms::default()
         };
         let dialect = Dialect::ALL[dialect];
         let messages = messages(dialect, &said);
