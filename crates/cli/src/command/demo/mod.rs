@@ -328,6 +328,7 @@ fn next_steps(ends: &Ends, path: &Path) -> String {
         "\nlook further\n\
          \x20 tokenwise explain {worst} --store {path}\n\
          \x20 tokenwise report --by session --store {path}\n\
+         \x20 tokenwise report --tools --store {path}\n\
          \x20 tokenwise serve          with a provider's key in the environment\n\
          \x20 tokenwise check          what that would do; examples/ and docs/reference.md have more\n"
     )
