@@ -39,7 +39,7 @@ pub struct Classes {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde asks for a reference"
 )]
-const fn is_nothing(tokens: &u64) -> bool {
+pub(super) const fn is_nothing(tokens: &u64) -> bool {
     *tokens == 0
 }
 

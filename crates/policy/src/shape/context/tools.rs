@@ -10,6 +10,8 @@ use wire::dialect::request::Request;
 use wire::prompt::Part;
 use wire::usage::Tokens;
 
+use super::classes::is_nothing;
+
 /// 6 tools of a call are named, so that its row stays small; the others are summed.
 const NAMED_MAX: usize = 6;
 
@@ -31,14 +33,6 @@ pub struct Share {
     /// What it has given back.
     #[serde(skip_serializing_if = "is_nothing")]
     pub results: u64,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde asks for a reference"
-)]
-const fn is_nothing(tokens: &u64) -> bool {
-    *tokens == 0
 }
 
 impl Share {
