@@ -3,8 +3,7 @@
 //! **Invariant**: what is written down is short, and adds up to all that belongs to a tool (test
 //! `the_largest_are_named_and_nothing_is_lost`).
 
-use std::cmp::Reverse;
-
+use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 use wire::dialect::request::Request;
 use wire::prompt::Part;
@@ -44,21 +43,12 @@ impl Share {
 
 /// The tools of a request whose segments have these sizes, the largest first.
 pub fn shares(request: &Request<'_>, sizes: &[Tokens]) -> Vec<Share> {
-    let mut shares: Vec<Share> = Vec::new();
     let named = request.tools();
+    // A body may define any number of tools.
+    let mut by_name: HashMap<&str, Share> = HashMap::default();
     for (place, name) in &named {
         let size = sizes.get(*place).map_or(0, |size| size.0);
-        let known = shares.iter().position(|share| share.name == **name);
-        let at = known.unwrap_or(shares.len());
-        if known.is_none() {
-            shares.push(Share {
-                name: name.to_string(),
-                ..Share::default()
-            });
-        }
-        let Some(share) = shares.get_mut(at) else {
-            continue;
-        };
+        let share = by_name.entry(name).or_default();
         let part = request.prompt.segments.get(*place).map(|it| it.part);
         if part == Some(Part::Tools) {
             share.definition += size;
@@ -66,7 +56,15 @@ pub fn shares(request: &Request<'_>, sizes: &[Tokens]) -> Vec<Share> {
             share.results += size;
         }
     }
-    shares.sort_by_key(|share| Reverse(share.sum()));
+    let named = by_name.into_iter().map(|(name, share)| Share {
+        name: name.chars().take(NAME_LETTERS_MAX).collect(),
+        ..share
+    });
+    let mut shares: Vec<Share> = named.collect();
+    shares.sort_by(|one, other| {
+        let sums = other.sum().cmp(&one.sum());
+        sums.then_with(|| one.name.cmp(&other.name))
+    });
     let rest = shares.split_off(shares.len().min(NAMED_MAX));
     if !rest.is_empty() {
         shares.push(Share {
@@ -74,9 +72,6 @@ pub fn shares(request: &Request<'_>, sizes: &[Tokens]) -> Vec<Share> {
             definition: rest.iter().map(|it| it.definition).sum(),
             results: rest.iter().map(|it| it.results).sum(),
         });
-    }
-    for share in &mut shares {
-        share.name = share.name.chars().take(NAME_LETTERS_MAX).collect();
     }
     shares
 }
