@@ -115,6 +115,23 @@ async fn answering() -> Upstream {
     Upstream::playing(move |_| Step::json(200, &answer.to_string())).await
 }
 
+/// Some 20 kB: enough for a model that caches from 1 024 tokens on, and too little for one that caches
+/// from 4 096 on.
+#[tokio::test]
+async fn what_the_model_would_not_cache_stays_whole() {
+    for (model, is_shorter) in [("claude-sonnet-4-6", true), ("claude-haiku-4-5", false)] {
+        let upstream = answering().await;
+        let setup = with(plain(upstream.url()), LeverMode::On, Level::Exact);
+        let stage = Stage::with(setup).await;
+        let mut body = steps("read them", 2).pop().unwrap();
+        body["model"] = model.into();
+        let seen = played(&stage, &upstream, &[body.clone()]).await;
+        let arrived = messages(&seen[0].0);
+        let whole = messages(body.to_string().as_bytes());
+        assert_eq!(arrived != whole, is_shorter, "{model}: {}", seen[0].1);
+    }
+}
+
 #[tokio::test]
 async fn results_are_said_in_fewer_tokens_and_the_saving_is_what_was_not_billed() {
     let mut costs = Vec::new();
