@@ -281,11 +281,11 @@ impl Service<'_> {
             Shaped::edited(splice)
         });
         answer.await.map_err(|closed| {
-            let of = (user.as_deref(), body.len());
-            let row = route
-                .first()
-                .map(|plan| turned_away::row(self, &request.model, plan, of));
-            turned_away::closed(self, closed, row)
+            let opening = route.first().map(|plan| {
+                let opening = Opening::of(self.call, &request.model, plan, body.len());
+                opening.of_user(user.as_deref())
+            });
+            turned_away::closed(self, closed, opening.map(Opening::into_row))
         })
     }
 
@@ -330,8 +330,8 @@ impl Service<'_> {
         let opening = Opening::of(self.call, &plan.model, &plan, body.bytes().len());
         let opening = opening.of_user(user.as_deref());
         let opening = legs::held(self, &plan, &bound, opening).map_err(|closed| {
-            let of = (user.as_deref(), body.bytes().len());
-            let row = turned_away::row(self, &plan.model, &plan, of);
+            let opening = Opening::of(self.call, &plan.model, &plan, body.bytes().len());
+            let row = opening.of_user(user.as_deref()).into_row();
             turned_away::closed(self, closed, Some(row))
         })?;
         let receipt = Receipt::open(self.gateway, self.setup, opening);

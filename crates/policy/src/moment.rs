@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::prices::calendar::Date;
 
-const MINUTE_MS: u64 = 60_000;
+/// A minute, in milliseconds.
+pub const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 const DAY_MS: u64 = 24 * HOUR_MS;
 

@@ -101,6 +101,12 @@ impl End {
         Self::Recovered,
     ];
 
+    /// Whether a call that ended so counts against limits: not if nothing was sent, nor if nobody
+    /// knows what became of it.
+    pub const fn counts(self) -> bool {
+        !matches!(self, Self::Recovered | Self::TurnedAway)
+    }
+
     /// The name in rows and reports.
     pub const fn name(self) -> &'static str {
         match self {

@@ -119,8 +119,8 @@ pub fn row_of(
     user: Option<&str>,
 ) -> Option<CallOpened> {
     let plan = placed.route.first()?;
-    let opening = Opening::of(service.call, &request.model, plan, 0);
-    let mut row = opening.of_user(user).row().clone();
+    let opening = Opening::of(service.call, &request.model, plan, request.body.len());
+    let mut row = opening.of_user(user).into_row();
     let session = row.session.take();
     row.session = session.or_else(|| named_session(request).map(str::to_owned));
     Some(row)

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use policy::moment::Moment;
+use policy::moment::{MINUTE_MS, Moment};
 use policy::money::PicoUsd;
 use policy::ports::{CallOpened, CallSettled, End};
 use policy::refusal::Refusal;
@@ -17,16 +17,11 @@ use serde::Serialize;
 use crate::dispatch::start::Closed;
 use crate::life::Service;
 use crate::relay::refuse;
-use crate::route::Plan;
 use crate::settle::beside::beside;
-use crate::settle::opening::Opening;
 
 /// 120 rows a minute, of about 1 kB each: enough to see who is turned away and why; a client that
 /// does nothing else writes 170 MB a day. The metrics count them all.
 const ROWS_PER_MINUTE: u32 = 120;
-
-/// A minute, in milliseconds.
-const MINUTE_MS: u64 = 60_000;
 
 /// How many rows were written lately.
 #[derive(Debug, Default)]
@@ -56,17 +51,6 @@ impl Rows {
 struct Why<'r> {
     reason: &'static str,
     message: &'r str,
-}
-
-/// A call that is no conversation, as it would have been opened.
-pub fn row(
-    service: &Service<'_>,
-    asked: &str,
-    plan: &Plan,
-    (user, bytes): (Option<&str>, usize),
-) -> CallOpened {
-    let opening = Opening::of(service.call, asked, plan, bytes);
-    opening.of_user(user).row().clone()
 }
 
 /// Words why a call was not started, and writes it down if it was not let in.
@@ -109,9 +93,9 @@ pub fn write_down(service: &Service<'_>, row: Option<CallOpened>, refusal: &Refu
 
 #[cfg(test)]
 mod tests {
-    use policy::moment::Moment;
+    use policy::moment::{MINUTE_MS, Moment};
 
-    use super::{MINUTE_MS, ROWS_PER_MINUTE, Rows};
+    use super::{ROWS_PER_MINUTE, Rows};
 
     #[test]
     fn rows_are_few() {

@@ -153,6 +153,11 @@ impl Opening {
         self
     }
 
+    /// The row of a call that is not opened.
+    pub fn into_row(self) -> CallOpened {
+        self.row
+    }
+
     /// The row as it will be written.
     pub fn row(&self) -> &CallOpened {
         &self.row

@@ -120,11 +120,6 @@ fn nothing_of(opened: &CallOpened) -> Spending {
     }
 }
 
-/// Whether it counts against limits.
-fn has_spent(settled: &CallSettled) -> bool {
-    !matches!(settled.end, End::Recovered | End::TurnedAway)
-}
-
 fn spend(part: &mut Spending, opened: &CallOpened, settled: &CallSettled) {
     let held = || opened.held.and_then(|held| held.usd);
     part.at = part.at.min(opened.at);
@@ -246,7 +241,7 @@ impl LedgerReader for Memory {
         let state = self.lock();
         let mut parts = HashMap::new();
         for StoredCall { opened, settled } in &state.calls {
-            let settled = settled.as_ref().filter(|it| has_spent(it));
+            let settled = settled.as_ref().filter(|it| it.end.counts());
             if let Some(settled) = settled.filter(|settled| of.admits(opened, settled)) {
                 let call = (&opened.key, &opened.session, &opened.task, &opened.model);
                 let part = (call, &opened.payers, opened.at.0 / MINUTE_MS);
@@ -261,7 +256,7 @@ impl LedgerReader for Memory {
         let state = self.lock();
         let mut parts: BTreeMap<_, SpendingAt> = BTreeMap::new();
         for StoredCall { opened, settled } in &state.calls {
-            let settled = settled.as_ref().filter(|it| has_spent(it));
+            let settled = settled.as_ref().filter(|it| it.end.counts());
             let Some(settled) = settled.filter(|settled| of.admits(opened, settled)) else {
                 continue;
             };

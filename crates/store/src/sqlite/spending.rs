@@ -58,7 +58,8 @@ fn sums_of<T>(
 
 /// The calls that are asked for.
 const WANTED: &str = "c.opened_at_ms >= ?1 AND c.settled_at_ms <= ?2 \
-                      AND c.ending NOT IN ('recovered', 'turned_away') AND c.call NOT IN (SELECT value FROM json_each(?3))";
+                      AND c.ending NOT IN ('recovered', 'turned_away') \
+                      AND c.call NOT IN (SELECT value FROM json_each(?3))";
 
 /// One pass over calls and legs: what belongs to the call itself counts on its first row only,
 /// which is its first leg, or no leg.

@@ -14,7 +14,7 @@ use policy::money::PicoUsd;
 use policy::ports::read::{
     By, Filter, LedgerReader, Spending, SpendingAt, SpentBy, StoredCall, Totals,
 };
-use policy::ports::{CallId, CallOpened, CallSettled, End};
+use policy::ports::{CallId, CallOpened, CallSettled};
 use proptest::collection;
 
 use super::draw::{any_call, any_filter, numbered};
@@ -187,15 +187,10 @@ fn meeting(mut calls: Vec<StoredCall>) -> Vec<StoredCall> {
     calls
 }
 
-/// Whether a call that ended so counts against limits.
-fn has_spent(end: End) -> bool {
-    !matches!(end, End::Recovered | End::TurnedAway)
-}
-
 /// Adds a call to its part of the sums.
 fn spend(sums: &mut Vec<Spending>, call: &StoredCall, span: &SpentBy) {
     let (opened, settled) = (&call.opened, call.settled.as_ref().expect("settled"));
-    if !span.admits(opened, settled) || !has_spent(settled.end) {
+    if !span.admits(opened, settled) || !settled.end.counts() {
         return;
     }
     let held = opened.held.and_then(|held| held.usd);
@@ -237,7 +232,7 @@ fn spend(sums: &mut Vec<Spending>, call: &StoredCall, span: &SpentBy) {
 /// Adds a call's legs to their parts of the sums.
 fn spend_at(sums: &mut Vec<SpendingAt>, call: &StoredCall, span: &SpentBy) {
     let (opened, settled) = (&call.opened, call.settled.as_ref().expect("settled"));
-    if !span.admits(opened, settled) || !has_spent(settled.end) {
+    if !span.admits(opened, settled) || !settled.end.counts() {
         return;
     }
     let held = opened.held.and_then(|held| held.usd);
