@@ -79,9 +79,12 @@ fn content_tokens(segment: &Segment, bytes: &[u8]) -> u64 {
         Kind::Media => MEDIA_TOKENS,
         // A schema is rendered more or less as it is written.
         Kind::ToolDefinition => O200k::count(&value.to_string()),
-        Kind::Text | Kind::ToolUse | Kind::ToolResult | Kind::Thinking | Kind::Other => {
-            texts(&value)
-        }
+        Kind::Text
+        | Kind::ToolUse
+        | Kind::ToolResult
+        | Kind::Thinking
+        | Kind::Document
+        | Kind::Other => texts(&value),
     }
 }
 

@@ -51,7 +51,9 @@ pub enum Kind {
     ToolResult,
     /// Thinking, redacted or not: never parsed, never altered, never marked.
     Thinking,
-    /// An image, document, or audio block.
+    /// A document or a search result that is given as text, to be cited.
+    Document,
+    /// An image, a document in encoded form, or sound.
     Media,
     /// A block that this version does not know; it travels as it came.
     Other,

@@ -126,6 +126,7 @@ const fn class(raw: RawClass) -> Class {
         RawClass::History => Class::History,
         RawClass::ToolResults => Class::ToolResults,
         RawClass::Thinking => Class::Thinking,
+        RawClass::Documents => Class::Documents,
         RawClass::Media => Class::Media,
         RawClass::LastMessage => Class::LastMessage,
         RawClass::Input => Class::Input,

@@ -72,7 +72,7 @@ pub fn look(
         return Ok(context);
     }
     let sizes = sizes(service, request, placed, plan);
-    let mut classes = Classes::of(&request.prompt, &sizes);
+    let mut classes = Classes::of(request, &sizes);
     // What the lever has counted, it has counted as every replica does.
     let counted = placed.trimming.as_ref().and_then(|it| it.results);
     classes.tool_results = counted.map_or(classes.tool_results, |results| results.0);

@@ -187,10 +187,7 @@ fn shape_cache(
     };
     shaped.session = Some(decision.session.clone());
     let sizes = seen_as_media(request, sizes);
-    let input = (
-        Classes::of(&request.prompt, &sizes),
-        shares(request, &sizes),
-    );
+    let input = (Classes::of(request, &sizes), shares(request, &sizes));
     shaped.ticket = Some(Box::new(Ticket {
         gateway: Arc::clone(gateway),
         mode: setup.cache,

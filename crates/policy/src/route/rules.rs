@@ -115,7 +115,7 @@ pub struct When {
     pub dialect: Option<Dialect>,
     /// Tools.
     pub tools: Option<Having>,
-    /// Images, documents, sound.
+    /// Images, documents in encoded form, sound.
     pub media: Option<Having>,
     /// Least estimated input.
     pub input_min: Option<Tokens>,

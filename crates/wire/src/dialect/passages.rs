@@ -31,8 +31,14 @@ pub struct Passage {
 impl Request<'_> {
     /// The texts of the conversation in order; tools, system text, thinking and media are not in it.
     pub fn passages(&self) -> Vec<Passage> {
+        self.passages_in(0..self.prompt.segments.len())
+    }
+
+    /// Those of some segments of the prompt.
+    pub fn passages_in(&self, segments: Range<usize>) -> Vec<Passage> {
         let mut passages = Vec::new();
-        for (index, segment) in self.prompt.segments.iter().enumerate() {
+        let found = self.prompt.segments.get(segments.clone());
+        for (index, segment) in segments.zip(found.into_iter().flatten()) {
             if segment.part != Part::Messages || segment.role == Role::System {
                 continue;
             }
@@ -52,7 +58,11 @@ impl Request<'_> {
             match segment.kind {
                 Kind::Text | Kind::ToolResult => found.content(tape.root()),
                 Kind::ToolUse => found.said(tape.root()),
-                Kind::ToolDefinition | Kind::Thinking | Kind::Media | Kind::Other => {}
+                Kind::ToolDefinition
+                | Kind::Thinking
+                | Kind::Document
+                | Kind::Media
+                | Kind::Other => {}
             }
         }
         passages

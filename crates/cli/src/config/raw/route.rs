@@ -141,15 +141,17 @@ pub(crate) enum RawClass {
     System,
     /// Definitions of tools.
     Tools,
-    /// What was said before the last message.
+    /// What was said before the last message, documents aside.
     History,
     /// Results of tools.
     ToolResults,
     /// Thinking blocks.
     Thinking,
-    /// Images, documents and sound.
+    /// Documents that questions come with: blocks to be cited, `<document>` elements, several long texts.
+    Documents,
+    /// Images, documents in encoded form, and sound.
     Media,
-    /// The last message, results of tools aside.
+    /// The last message, results of tools and documents aside.
     LastMessage,
     /// Everything.
     Input,

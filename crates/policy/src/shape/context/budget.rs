@@ -14,15 +14,17 @@ pub enum Class {
     System,
     /// Definitions of tools.
     Tools,
-    /// What was said before the last message.
+    /// What was said before the last message, documents aside.
     History,
     /// Results of tools.
     ToolResults,
     /// Thinking blocks.
     Thinking,
-    /// Images, documents and sound.
+    /// Documents that questions come with.
+    Documents,
+    /// Images, documents in encoded form, and sound.
     Media,
-    /// The last message, results of tools aside.
+    /// The last message, results of tools and documents aside.
     LastMessage,
     /// Everything.
     Input,
@@ -30,12 +32,13 @@ pub enum Class {
 
 impl Class {
     /// Every one, in the order of the prompt.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::System,
         Self::Tools,
         Self::History,
         Self::ToolResults,
         Self::Thinking,
+        Self::Documents,
         Self::Media,
         Self::LastMessage,
         Self::Input,
@@ -49,6 +52,7 @@ impl Class {
             Self::History => "history",
             Self::ToolResults => "tool_results",
             Self::Thinking => "thinking",
+            Self::Documents => "documents",
             Self::Media => "media",
             Self::LastMessage => "last_message",
             Self::Input => "input",
@@ -67,6 +71,7 @@ impl Class {
             Self::Thinking => {
                 "leave out the thinking of earlier turns, or begin a new conversation"
             }
+            Self::Documents => "send only the documents that the question needs",
             Self::Media => "send fewer or smaller images and documents",
             Self::LastMessage => "send less at once",
         }
@@ -79,6 +84,7 @@ impl Class {
             Self::History => classes.history,
             Self::ToolResults => classes.tool_results,
             Self::Thinking => classes.thinking,
+            Self::Documents => classes.documents,
             Self::Media => classes.media,
             Self::LastMessage => classes.last_message,
             Self::Input => classes.sum(),

@@ -5,8 +5,11 @@
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
-use wire::prompt::{Kind, Part, Prompt, Role};
+use wire::dialect::request::Request;
+use wire::prompt::{Kind, Part, Role};
 use wire::usage::Tokens;
+
+use crate::shape::focus::documents;
 
 /// Estimated input tokens by class; in JSON, classes without any are left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -18,7 +21,7 @@ pub struct Classes {
     /// Definitions of tools.
     #[serde(skip_serializing_if = "is_nothing")]
     pub tools: u64,
-    /// What was said before the last message.
+    /// What was said before the last message, documents aside.
     #[serde(skip_serializing_if = "is_nothing")]
     pub history: u64,
     /// Results of tools.
@@ -27,10 +30,14 @@ pub struct Classes {
     /// Thinking blocks.
     #[serde(skip_serializing_if = "is_nothing")]
     pub thinking: u64,
-    /// Images, documents and sound.
+    /// Documents that questions come with: blocks to be cited, and what [`documents::parts`] finds in
+    /// the user's words.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub documents: u64,
+    /// Images, documents in encoded form, and sound.
     #[serde(skip_serializing_if = "is_nothing")]
     pub media: u64,
-    /// The last message, results of tools aside.
+    /// The last message, results of tools and documents aside.
     #[serde(skip_serializing_if = "is_nothing")]
     pub last_message: u64,
 }
@@ -44,8 +51,9 @@ pub(super) const fn is_nothing(tokens: &u64) -> bool {
 }
 
 impl Classes {
-    /// Of a prompt whose segments have these sizes.
-    pub fn of(prompt: &Prompt, sizes: &[Tokens]) -> Self {
+    /// Of a request whose segments have these sizes.
+    pub fn of(request: &Request<'_>, sizes: &[Tokens]) -> Self {
+        let prompt = &request.prompt;
         let mut classes = Self::default();
         let messages = |part| part == Part::Messages;
         let mut last = prompt.segments.iter().rev();
@@ -56,6 +64,7 @@ impl Classes {
                 (Part::Tools, ..) => &mut classes.tools,
                 (Part::System, ..) | (Part::Messages, _, Role::System) => &mut classes.system,
                 (Part::Messages, Kind::Thinking, _) => &mut classes.thinking,
+                (Part::Messages, Kind::Document, _) => &mut classes.documents,
                 (Part::Messages, Kind::Media, _) => &mut classes.media,
                 (Part::Messages, Kind::ToolResult, _) | (Part::Messages, _, Role::Tool) => {
                     &mut classes.tool_results
@@ -65,22 +74,41 @@ impl Classes {
             };
             *class += size.0;
         }
+        for part in documents::parts(request) {
+            let index = prompt.segments.get(part.segment).map(|it| it.index);
+            let size = sizes.get(part.segment).map_or(0, |size| part.of(*size));
+            let class = if index == last {
+                &mut classes.last_message
+            } else {
+                &mut classes.history
+            };
+            *class -= size;
+            classes.documents += size;
+        }
         classes
     }
 
     /// The names in short tables, in the order of [`Classes::all`].
-    pub const SHORT_NAMES: [&str; 7] = [
-        "system", "tools", "history", "results", "thinking", "media", "last",
+    pub const SHORT_NAMES: [&str; 8] = [
+        "system",
+        "tools",
+        "history",
+        "results",
+        "thinking",
+        "documents",
+        "media",
+        "last",
     ];
 
     /// Every class.
-    pub const fn all(&self) -> [u64; 7] {
+    pub const fn all(&self) -> [u64; 8] {
         [
             self.system,
             self.tools,
             self.history,
             self.tool_results,
             self.thinking,
+            self.documents,
             self.media,
             self.last_message,
         ]
@@ -99,6 +127,7 @@ impl AddAssign for Classes {
         self.history += other.history;
         self.tool_results += other.tool_results;
         self.thinking += other.thinking;
+        self.documents += other.documents;
         self.media += other.media;
         self.last_message += other.last_message;
     }
@@ -117,24 +146,47 @@ mod tests {
             {"role":"assistant","content":[{"type":"thinking","thinking":"h","signature":"s"},
                 {"type":"tool_use","id":"1","name":"t","input":{}}]},
             {"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"r"},
-                {"type":"image","source":{"type":"url","url":"u"}},{"type":"text","text":"q"}]}]}"#;
+                {"type":"image","source":{"type":"url","url":"u"}},{"type":"text","text":"q"}]},
+            {"role":"user","content":[{"type":"document","source":{"type":"text","media_type":"text/plain","data":"d"}},
+                {"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"ZA=="}},
+                {"type":"search_result","source":"s","title":"t","content":[{"type":"text","text":"f"}]},
+                {"type":"text","text":"w"}]}]}"#;
         let request = Dialect::AnthropicMessages.read(body.as_bytes());
         let request = request.expect("a request");
         let sizes: Vec<Tokens> = (0..request.prompt.segments.len())
             .map(|place| Tokens(1 << place))
             .collect();
-        let classes = Classes::of(&request.prompt, &sizes);
+        let classes = Classes::of(&request, &sizes);
         let expect = Classes {
             tools: 1,
             system: 2,
-            history: 4 + 16,
+            history: 4 + 16 + 128,
             thinking: 8,
             tool_results: 32,
-            media: 64,
-            last_message: 128,
+            documents: 256 + 1024,
+            media: 64 + 512,
+            last_message: 2048,
         };
         assert_eq!(classes, expect);
         let text = serde_json::to_string(&Classes::default()).expect("numbers");
         assert_eq!(text, "{}");
+    }
+
+    #[test]
+    fn documents_within_a_text_are_told_apart() {
+        let body = r#"{"model":"m","messages":[
+            {"role":"user","content":"<doc>aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa</doc>\nWhich?"},
+            {"role":"assistant","content":"That."},
+            {"role":"user","content":"And why?"}]}"#;
+        let request = Dialect::OpenAiChat.read(body.as_bytes());
+        let request = request.expect("a request");
+        let classes = Classes::of(&request, &[Tokens(220), Tokens(3), Tokens(4)]);
+        let expect = Classes {
+            history: 8 + 3,
+            documents: 212,
+            last_message: 4,
+            ..Classes::default()
+        };
+        assert_eq!(classes, expect);
     }
 }

@@ -6,10 +6,11 @@
 //!
 //! **Invariant**: messages with results of tools or images, with cited blocks, or within the budget stay as
 //! they are; what is kept says the same (tests `documents_earn_their_place`,
-//! `other_messages_stay_as_they_are` and property `a_longer_conversation_focuses_alike`).
+//! `documents_are_found_however_they_are_spelt`, `other_messages_stay_as_they_are` and property `a_longer_conversation_focuses_alike`).
 
 use std::ops::Range;
 
+use memchr::memmem;
 use wire::dialect::passages::Passage;
 use wire::dialect::request::Request;
 use wire::json::Tape;
@@ -31,6 +32,9 @@ const QUESTION_BYTES_MAX: usize = 1_000;
 
 /// Names of the elements that documents are commonly wrapped in.
 const NAMES: [&str; 5] = ["document", "doc", "chunk", "passage", "source"];
+
+/// How such elements begin in a body; `<` may be escaped.
+const OPENINGS: [&[u8]; 5] = [b"<doc", b"<chunk", b"<passage", b"<source", b"\\u003"];
 
 /// What focusing does to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,31 +61,109 @@ pub struct Pick {
 /// Focuses the messages of a request whose documents have more than `budget` tokens.
 pub fn focus(request: &Request<'_>, budget: Tokens, count: &mut dyn Count) -> Focused {
     let mut focused = Focused::default();
-    let segments = &request.prompt.segments;
-    let said = segments.iter().enumerate();
-    let said: Vec<_> = said.filter(|(_, it)| it.part == Part::Messages).collect();
-    let passages = request.passages();
-    for message in said.chunk_by(|(_, one), (_, other)| one.index == other.index) {
-        let is_asked = |segment: &Segment| segment.role == Role::User && segment.kind == Kind::Text;
-        let Some((first, segment)) = message
-            .first()
-            .filter(|_| message.iter().all(|(_, it)| is_asked(it)))
-        else {
+    for message in asking(request) {
+        let texts = request.passages_in(message.clone());
+        let Some(asked) = asked(request, &message, &texts) else {
             continue;
         };
-        let range = *first..*first + message.len();
-        let texts = passages.iter().filter(|it| range.contains(&it.segment));
-        let texts: Vec<&Passage> = texts.collect();
-        let asked = match texts.as_slice() {
-            [text] => tagged(text),
-            texts if texts.len() == message.len() => in_blocks(request, texts),
-            _ => None,
-        };
-        let Some(asked) = asked else { continue };
-        let pick = asked.focus(segment.index, budget, count, &mut focused.splice);
+        let index = request.prompt.segments.get(message.start);
+        let index = index.map_or(0, |segment| segment.index);
+        let pick = asked.focus(index, budget, count, &mut focused.splice);
         focused.picks.extend(pick);
     }
     focused
+}
+
+/// The part of a segment that documents are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InSegment {
+    /// The segment.
+    pub segment: usize,
+    bytes: usize,
+    all: usize,
+}
+
+impl InSegment {
+    /// The documents' share of the segment's tokens.
+    pub fn of(&self, size: Tokens) -> u64 {
+        let share = u128::from(size.0) * self.bytes as u128 / self.all.max(1) as u128;
+        u64::try_from(share).unwrap_or(size.0).min(size.0)
+    }
+}
+
+/// Where the documents of all questions are.
+pub fn parts(request: &Request<'_>) -> Vec<InSegment> {
+    let mut parts = Vec::new();
+    for message in asking(request) {
+        let texts = request.passages_in(message.clone());
+        let Some(asked) = asked(request, &message, &texts) else {
+            continue;
+        };
+        let bytes = asked.documents.iter().map(|it| it.text.len()).sum();
+        match (&asked.place, texts.as_slice()) {
+            (Place::Text { .. }, [text]) => parts.push(InSegment {
+                segment: text.segment,
+                bytes,
+                all: text.text.len(),
+            }),
+            (Place::Blocks(range, _), _) if asked.documents.len() >= DOCUMENTS_MIN => {
+                let segments = &request.prompt.segments;
+                let is_within = |it: &Segment| range.contains(&it.span.start);
+                let within = message.filter(|place| segments.get(*place).is_some_and(is_within));
+                parts.extend(within.map(|segment| InSegment {
+                    segment,
+                    bytes: 1,
+                    all: 1,
+                }));
+            }
+            _ => {}
+        }
+    }
+    parts
+}
+
+/// The segments of each message of the user that says nothing but texts and may hold documents.
+fn asking(request: &Request<'_>) -> impl Iterator<Item = Range<usize>> {
+    let segments = &request.prompt.segments;
+    let behind = segments.iter().position(|it| it.part == Part::Messages);
+    let first = behind.unwrap_or(segments.len());
+    let said = segments.get(first..).unwrap_or_default();
+    let messages = said.chunk_by(|one, other| one.index == other.index);
+    let ranges = messages.scan(first, |at, message| {
+        let start = *at;
+        *at += message.len();
+        Some((start..*at, message))
+    });
+    let is_asked = |it: &Segment| it.role == Role::User && it.kind == Kind::Text;
+    let asking = ranges.filter(move |(_, message)| message.iter().all(is_asked));
+    asking
+        .filter(|(_, message)| may_hold(request.body, message))
+        .map(|(range, _)| range)
+}
+
+/// Whether it is worth reading a message's texts: as the body spells them, without reading them.
+fn may_hold(body: &[u8], message: &[Segment]) -> bool {
+    match message {
+        [text] => {
+            let text = body.get(text.span.clone()).unwrap_or_default();
+            let has = |needle: &[u8]| memmem::find(text, needle).is_some();
+            text.len() > DOCUMENT_BYTES_MIN && OPENINGS.iter().any(|opening| has(opening))
+        }
+        texts => texts.len() > DOCUMENTS_MIN,
+    }
+}
+
+/// A message's question and documents.
+fn asked<'t>(
+    request: &Request<'t>,
+    message: &Range<usize>,
+    texts: &'t [Passage],
+) -> Option<Asked<'t>> {
+    match texts {
+        [text] => tagged(text),
+        texts if texts.len() == message.len() => in_blocks(request, texts),
+        _ => None,
+    }
 }
 
 /// A question with its documents.
@@ -113,7 +195,7 @@ enum Place<'t> {
 }
 
 /// Documents that are blocks of their own, with the question last, or first.
-fn in_blocks<'t>(request: &Request<'t>, texts: &[&'t Passage]) -> Option<Asked<'t>> {
+fn in_blocks<'t>(request: &Request<'t>, texts: &'t [Passage]) -> Option<Asked<'t>> {
     let (first, last) = (texts.first()?, texts.last()?);
     let is_short = |text: &Passage| text.text.len() <= QUESTION_BYTES_MAX;
     let is_question = |text: &Passage| text.text.trim_end().ends_with('?');
@@ -130,7 +212,7 @@ fn in_blocks<'t>(request: &Request<'t>, texts: &[&'t Passage]) -> Option<Asked<'
     let documents = documents.get(heads.count()..)?;
     let segments = &request.prompt.segments;
     let mut marker = None;
-    let mut written = |text: &&'t Passage| {
+    let mut written = |text: &'t Passage| {
         let block = request.body.get(segments.get(text.segment)?.span.clone())?;
         let is_long = text.text.len() >= DOCUMENT_BYTES_MIN;
         let (written, marked) = plain(block).filter(|_| is_long)?;
@@ -388,6 +470,28 @@ mod tests {
         let expect = format!("Read:\n{}\nWhat of glaciers?", element(&"glaciers"));
         assert_eq!(sent["messages"][0]["content"], expect);
         assert_eq!((picks[0].kept, picks[0].documents), (1, 6));
+    }
+
+    #[test]
+    fn documents_are_found_however_they_are_spelt() {
+        let parts = |body: &str| {
+            let request = Dialect::AnthropicMessages.read(body.as_bytes()).unwrap();
+            let parts = parts(&request);
+            let of = parts.iter().map(|it| (it.segment, it.of(Tokens(1_000))));
+            of.collect::<Vec<_>>()
+        };
+        let document = format!("<doc>{}</doc>", about("bread"));
+        let text = format!("{document}\n{document}\nWhich of them? {}", " ".repeat(60));
+        let share = 2 * document.len() * 1_000 / text.len();
+        let spelt = body(&[json!("hello"), json!(text)]);
+        assert_eq!(parts(&spelt), [(1, share as u64)]);
+        let escaped = spelt.replace('<', r"\u003C").replace('>', r"\u003E");
+        assert_eq!(parts(&escaped), [(1, share as u64)]);
+        let blocks = body(&[json!("hello"), texts("Which?")]);
+        assert_eq!(parts(&blocks), [1, 2, 3, 4, 5, 6].map(|it| (it, 1_000)));
+        let few =
+            json!([{"type": "text", "text": about("bread")}, {"type": "text", "text": "And?"}]);
+        assert_eq!(parts(&body(&[few])), [(0, 0); 0]);
     }
 
     #[test]

@@ -39,7 +39,7 @@ use terms::Terms;
 
 /// Changes whenever the same content would be trimmed to other bytes: a conversation that began under
 /// one version is not continued under another.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// 300 bytes are some 80 tokens: of shorter texts there is nothing to gain.
 const TEXT_BYTES_MIN: usize = 300;
@@ -341,7 +341,7 @@ impl Session<'_> {
         for segment in segments.into_iter().flatten() {
             tally.prompt += match segment.kind {
                 // Nobody puts a marker there, so that these bytes stay the same.
-                Kind::Thinking => estimated(segment.span.len()),
+                Kind::Thinking | Kind::Document => estimated(segment.span.len()),
                 Kind::Media => MEDIA_TOKENS,
                 Kind::Text
                 | Kind::ToolUse

@@ -173,11 +173,23 @@ fn read_message(index: usize, message: Message<'_>, builder: &mut Builder) {
 fn block_kind(block: Node<'_>) -> Kind {
     match block.get("type").and_then(|kind| kind.as_str()).as_deref() {
         Some("text") => Kind::Text,
-        Some("image" | "document") => Kind::Media,
+        Some("document") => document_kind(block),
+        Some("search_result") => Kind::Document,
+        Some("image") => Kind::Media,
         Some("tool_use") => Kind::ToolUse,
         Some("tool_result") => Kind::ToolResult,
         Some("thinking" | "redacted_thinking") => Kind::Thinking,
         _ => Kind::Other,
+    }
+}
+
+/// A document is text where its source is, and bytes or a reference to them otherwise.
+fn document_kind(document: Node<'_>) -> Kind {
+    let source = document.get("source");
+    let kind = source.and_then(|source| source.get("type"));
+    match kind.and_then(|kind| kind.as_str()).as_deref() {
+        Some("text" | "content") => Kind::Document,
+        _ => Kind::Media,
     }
 }
 

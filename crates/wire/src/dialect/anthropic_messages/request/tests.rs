@@ -2,6 +2,7 @@
 
 use super::{MARKABLE, read};
 use crate::dialect::chain::row;
+use crate::prompt::Kind;
 use crate::splice::Splice;
 use crate::usage::{Tokens, Ttl};
 
@@ -149,4 +150,42 @@ fn markers_are_members_or_wraps() {
         .unwrap_err()
         .to_string();
     assert_eq!(refusal, "anthropic_messages has no cache lifetime of 30m");
+}
+
+#[test]
+fn documents_are_text_or_media() {
+    for (block, kind) in [
+        (
+            r#"{"type":"document","source":{"type":"text","media_type":"text/plain","data":"d"}}"#,
+            Kind::Document,
+        ),
+        (
+            r#"{"type":"document","source":{"type":"content","content":"d"}}"#,
+            Kind::Document,
+        ),
+        (
+            r#"{"type":"search_result","source":"s","title":"t","content":[]}"#,
+            Kind::Document,
+        ),
+        (
+            r#"{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"ZA=="}}"#,
+            Kind::Media,
+        ),
+        (
+            r#"{"type":"document","source":{"type":"file","file_id":"f"}}"#,
+            Kind::Media,
+        ),
+        (r#"{"type":"document"}"#, Kind::Media),
+        (
+            r#"{"type":"image","source":{"type":"url","url":"u"}}"#,
+            Kind::Media,
+        ),
+    ] {
+        let body = format!(
+            r#"{{"model":"m","max_tokens":1,"messages":[{{"role":"user","content":[{block}]}}]}}"#
+        );
+        let request = read(body.as_bytes()).expect("a request");
+        let kinds: Vec<Kind> = request.prompt.segments.iter().map(|it| it.kind).collect();
+        assert_eq!(kinds, [kind], "{block}");
+    }
 }
