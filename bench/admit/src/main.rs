@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use gateway::admit::Accounts;
 use gateway::dispatch::hold::{Bound, need};
+use gateway::receive::names::Names;
 use gateway::route::Plan;
 use gateway::setup::loops::Loops;
 use gateway::setup::{
@@ -99,6 +100,7 @@ fn setup() -> Setup {
         loops: Loops::OFF.into(),
         ask_usage: AskUsage::Never,
         access: Access::Open,
+        names: Names::default(),
         admin: None,
         limits: Limits::default(),
         prices: PriceBook::built_in().clone(),

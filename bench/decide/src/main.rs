@@ -19,6 +19,7 @@ use gateway::clock::Clock;
 use gateway::dispatch::think::think;
 use gateway::life::{Service, conversation};
 use gateway::receive::keyring::Keyring;
+use gateway::receive::names::Names;
 use gateway::receive::supposed;
 use gateway::route::place::place;
 use gateway::setup::cascade::Cascade;
@@ -117,6 +118,7 @@ fn setup(router: Option<Predictor>) -> Setup {
         loops: Loops::OFF.into(),
         ask_usage: AskUsage::Never,
         access: Access::Open,
+        names: Names::default(),
         admin: None,
         limits: Limits::default(),
         prices: PriceBook::built_in().clone(),

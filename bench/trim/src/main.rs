@@ -22,6 +22,7 @@ use gateway::dispatch::context::look;
 use gateway::dispatch::trim::{decided, trimming};
 use gateway::life::{Service, conversation};
 use gateway::receive::keyring::Keyring;
+use gateway::receive::names::Names;
 use gateway::receive::supposed;
 use gateway::route::place::place;
 use gateway::setup::loops::Loops;
@@ -107,6 +108,7 @@ fn gateway(mode: LeverMode, context: &[Budget]) -> Arc<Gateway> {
         loops: Loops::OFF.into(),
         ask_usage: AskUsage::Never,
         access: Access::Open,
+        names: Names::default(),
         admin: None,
         limits: Limits::default(),
         prices: PriceBook::built_in().clone(),

@@ -26,6 +26,7 @@ use wire::provider::{Auth, CacheKey};
 use wire::usage::Tokens;
 
 use crate::admin::token::AdminToken;
+use crate::receive::names::Names;
 use crate::setup::cascade::Cascade;
 use crate::setup::loops::Loops;
 
@@ -312,6 +313,8 @@ pub struct Setup {
     pub ask_usage: AskUsage,
     /// Who may call.
     pub access: Access,
+    /// Where clients name what a call belongs to, besides our own headers.
+    pub names: Names,
     /// What opens the admin API; without it, it is closed.
     pub admin: Option<AdminToken>,
     /// Bounds.
@@ -499,7 +502,7 @@ impl Setup {
 pub(crate) mod sample {
     use super::{
         Access, Arc, AskUsage, Auth, BTreeMap, Budgets, CacheKey, Credential, Dialect, LeverMode,
-        Limits, Loops, PriceBook, Setup, Think, Upstream, Uri, breaker, retry,
+        Limits, Loops, Names, PriceBook, Setup, Think, Upstream, Uri, breaker, retry,
     };
 
     pub(crate) fn upstream(id: &str, dialect: Dialect, globs: &[&str]) -> Upstream {
@@ -530,6 +533,7 @@ pub(crate) mod sample {
             loops: Loops::OFF.into(),
             ask_usage: AskUsage::Never,
             access: Access::Open,
+            names: Names::default(),
             admin: None,
             limits: Limits::default(),
             prices: PriceBook::built_in().clone(),

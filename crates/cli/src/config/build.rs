@@ -24,7 +24,7 @@ use super::raw::{
     RawLogFormat, RawMode, TIMEOUT_MS_CEILING, TIMEOUT_MS_FLOOR,
 };
 use super::secret::Reference;
-use super::{budgets, contexts, loops, router, routes, rules};
+use super::{budgets, contexts, loops, names, router, routes, rules};
 use crate::env::{DATA_HOME, Environment, HOME};
 
 /// The path that keeps everything in memory.
@@ -166,6 +166,7 @@ pub(crate) fn build(
         loops: loops::everywhere(&build)?,
         ask_usage: ask_usage(&build)?,
         access: Access::Keys,
+        names: names::names(&build)?,
         admin: admin(&build)?,
         limits: limits(&build)?,
         prices,

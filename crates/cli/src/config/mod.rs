@@ -9,6 +9,7 @@ mod cascades;
 mod contexts;
 pub(crate) mod fault;
 mod loops;
+mod names;
 pub(crate) mod providers;
 pub(crate) mod raw;
 mod router;

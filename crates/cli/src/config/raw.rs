@@ -64,6 +64,9 @@ pub(crate) struct RawConfig {
     pub(crate) store: RawStore,
     /// Who may call.
     pub(crate) access: RawAccess,
+    /// Where clients name what a call belongs to already, besides `x-tokenwise-session`,
+    /// `x-tokenwise-task` and `x-tokenwise-parent-task`, which count first.
+    pub(crate) names: RawNames,
     /// The admin API: keys, stops and budgets over HTTP (see [docs/admin.md](admin.md)).
     pub(crate) admin: RawAdmin,
     /// Providers, in order of preference: where two serve a model, the first is called. Without
@@ -111,6 +114,7 @@ impl Default for RawConfig {
             listen: LISTEN.to_owned(),
             store: RawStore::default(),
             access: RawAccess::default(),
+            names: RawNames::default(),
             admin: RawAdmin::default(),
             providers: Vec::new(),
             models: BTreeMap::new(),
@@ -157,6 +161,20 @@ pub(crate) enum RawDurability {
 pub(crate) struct RawAccess {
     /// Whether callers need a key of this gateway.
     pub(crate) mode: RawMode,
+}
+
+/// Where clients name what a call belongs to: names of headers, as `x-session-id`, and members of the
+/// body's `metadata`, as `metadata.session_id`. The first that is there counts, headers before metadata;
+/// a name that is no text of 1 to 256 bytes is refused.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawNames {
+    /// The session.
+    pub(crate) session: Vec<String>,
+    /// The task.
+    pub(crate) task: Vec<String>,
+    /// What the task is part of, the nearest first, with commas between them.
+    pub(crate) parent_task: Vec<String>,
 }
 
 /// Whether callers need a key of this gateway.

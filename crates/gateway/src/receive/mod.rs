@@ -7,6 +7,7 @@ pub mod body;
 pub mod endpoint;
 pub mod guesses;
 pub mod keyring;
+pub mod names;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,38 +27,14 @@ use crate::admit::stops::Live;
 use crate::id::call_id;
 use crate::receive::endpoint::{Endpoint, Place};
 use crate::receive::keyring::Denied;
+use crate::receive::names::{Found, Named};
 use crate::setup::Access;
-
-/// Names the session that a call belongs to.
-pub const SESSION_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-session");
-
-/// Names the task that a call belongs to.
-pub const TASK_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-task");
-
-/// Names the tasks that the call's task is part of, the nearest first, with commas between them: all
-/// of them pay for it.
-pub const PARENTS_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-parent-task");
-
-/// Names the person or service on whose behalf a call is made.
-pub const USER_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-user");
-
-/// Labels a call: names with commas between them.
-pub const TAGS_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-tags");
-
-/// 16: each may have limits of its own, and every one costs a look.
-const TAGS_MAX: usize = 16;
-
-/// 8: agents that start agents; each level is one more payer to look up.
-const PARENTS_MAX: usize = 8;
 
 /// Carries a key of ours where `authorization` carries the provider's own.
 pub const KEY_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-key");
 
 /// The key's public id where no keys are configured.
 pub const ANONYMOUS: &str = "anonymous";
-
-/// 256 bytes: session and task names are ids, not documents; longer ones are refused.
-const NAME_BYTES_MAX: usize = 256;
 
 /// 100 ms: a client whose key is wrong hardly notices, and whoever tries keys does.
 pub const GUESS_DELAY: Duration = Duration::from_millis(100);
@@ -177,14 +154,23 @@ pub async fn receive(gateway: &Gateway, request: Request<Incoming>) -> Result<Ca
             return Err(turned(gateway.guesses.answer(why).await, dialect));
         }
     };
-    let named = named(&head.headers, caller.as_deref()).map_err(|why| turned(why, dialect))?;
+    let setup = gateway.setup.load_full();
+    let named = Named::in_headers(&head.headers, &setup.names, caller.as_deref());
+    let mut named = named.map_err(|why| turned(why, dialect))?;
     let key = public_id(caller.as_deref());
     let live = gateway.stops.enter(&id, key, named.tasks());
-    let live = live.map_err(|why| turned(why, dialect))?;
-    let limits = gateway.setup.load().limits;
-    let body = body::read(&endpoint, &head, incoming, &limits)
+    let mut live = live.map_err(|why| turned(why, dialect))?;
+    let body = body::read(&endpoint, &head, incoming, &setup.limits)
         .await
         .map_err(|why| turned(why, dialect))?;
+    let found = named.look_into(body.bytes(), &setup.names);
+    if found.map_err(|why| turned(why, dialect))? == Found::Tasks {
+        // The task that the body names may have been stopped.
+        live = gateway
+            .stops
+            .enter(&id, key, named.tasks())
+            .map_err(|why| turned(why, dialect))?;
+    }
     let known = (endpoint, caller.as_deref(), named);
     Ok(call((id, at), head, known, live, body))
 }
@@ -199,8 +185,10 @@ pub fn supposed(
 ) -> Result<Call, Refusal> {
     let at = gateway.clock.now();
     let id = call_id(at);
-    let endpoint = endpoint::find(&gateway.setup.load(), &head).endpoint?;
-    let named = named(&head.headers, key)?;
+    let setup = gateway.setup.load_full();
+    let endpoint = endpoint::find(&setup, &head).endpoint?;
+    let mut named = Named::in_headers(&head.headers, &setup.names, key)?;
+    named.look_into(&body, &setup.names)?;
     let live = gateway.stops.enter(&id, public_id(key), Vec::new())?;
     let known = (endpoint, key, named);
     Ok(call((id, at), head, known, live, Body::Whole(body)))
@@ -233,76 +221,6 @@ fn call(
         headers: head.headers,
         body,
     }
-}
-
-/// What a request says about who and what it belongs to.
-struct Named {
-    session: Option<String>,
-    task: Option<String>,
-    payers: Payers,
-}
-
-impl Named {
-    /// The call's task and those that it is part of.
-    fn tasks(&self) -> Vec<String> {
-        self.task
-            .iter()
-            .chain(&self.payers.parents)
-            .cloned()
-            .collect()
-    }
-}
-
-fn named(headers: &HeaderMap, key: Option<&KeyRecord>) -> Result<Named, Refusal> {
-    let mut payers = key.map(|key| key.payers.clone()).unwrap_or_default();
-    if let Some(user) = name(headers, &USER_HEADER)? {
-        payers.user = Some(user);
-    }
-    let tags = name(headers, &TAGS_HEADER)?.unwrap_or_default();
-    let tags = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty());
-    payers.tags.extend(tags.map(str::to_owned));
-    payers.tags.sort();
-    payers.tags.dedup();
-    if payers.tags.len() > TAGS_MAX {
-        let given = payers.tags.len();
-        return Err(Refusal::new(
-            Reason::BadRequest,
-            format!("{given} tags, with those of the key; at most {TAGS_MAX} are allowed"),
-        ));
-    }
-    let task = name(headers, &TASK_HEADER)?;
-    payers.parents = parents(headers, task.as_deref())?;
-    Ok(Named {
-        session: name(headers, &SESSION_HEADER)?,
-        task,
-        payers,
-    })
-}
-
-/// The tasks that a task is part of, each once.
-fn parents(headers: &HeaderMap, task: Option<&str>) -> Result<Vec<String>, Refusal> {
-    let given = name(headers, &PARENTS_HEADER)?.unwrap_or_default();
-    let mut parents: Vec<String> = Vec::new();
-    for parent in given.split(',').map(str::trim) {
-        let is_new = Some(parent) != task && !parents.iter().any(|known| known == parent);
-        if !parent.is_empty() && is_new {
-            parents.push(parent.to_owned());
-        }
-    }
-    let refusal = |message: String| Err(Refusal::new(Reason::BadRequest, message));
-    if parents.len() > PARENTS_MAX {
-        let given = parents.len();
-        return refusal(format!(
-            "header `{PARENTS_HEADER}` names {given} tasks; at most {PARENTS_MAX} are allowed"
-        ));
-    }
-    if task.is_none() && !parents.is_empty() {
-        return refusal(format!(
-            "header `{PARENTS_HEADER}` says what a task is part of; name that task in \
-             `{TASK_HEADER}`"
-        ));
-    }
-    Ok(parents)
 }
 
 /// The key that the request carries; none where everyone may call.
@@ -341,21 +259,4 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, secret) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
-}
-
-/// A session's or task's name, if the header is there.
-fn name(headers: &HeaderMap, header: &HeaderName) -> Result<Option<String>, Refusal> {
-    let Some(value) = headers.get(header) else {
-        return Ok(None);
-    };
-    match value.to_str() {
-        Ok(text) if !text.is_empty() && text.len() <= NAME_BYTES_MAX => Ok(Some(text.to_owned())),
-        Ok(_) | Err(_) => Err(Refusal::new(
-            Reason::BadRequest,
-            format!(
-                "header `{header}` must be 1 to {NAME_BYTES_MAX} visible ASCII characters; \
-                 shorten it or leave it out"
-            ),
-        )),
-    }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gateway::clock::Clock;
 use gateway::dispatch::headers::secret;
 use gateway::receive::keyring::Keyring;
+use gateway::receive::names::Names;
 use gateway::setup::loops::{Action, Loops};
 use gateway::setup::{
     Access, AskUsage, Budgets, Credential, LeverMode, Limits, Rule, Setup, Target, Think, Trim,
@@ -331,6 +332,7 @@ pub(crate) fn plain(url: &str) -> Setup {
         loops: Loops::OFF.into(),
         ask_usage: AskUsage::Never,
         access: Access::Keys,
+        names: Names::default(),
         admin: None,
         limits: Limits::default(),
         prices: PriceBook::built_in().clone(),

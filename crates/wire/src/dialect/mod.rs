@@ -17,6 +17,8 @@ pub mod request;
 pub mod stream;
 mod tools;
 
+use std::collections::BTreeMap;
+
 use crate::json::Tape;
 use crate::problem::Problem;
 use answer::Answer;
@@ -101,9 +103,36 @@ pub fn read_user(body: &[u8]) -> Option<String> {
     fields::text(tape.root(), "user").or_else(named)
 }
 
+/// A member of a body's `metadata`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Metadatum {
+    /// A text.
+    Text(String),
+    /// Something else, null aside.
+    Other,
+}
+
+/// The members of any JSON body's `metadata`; none where it has none, or is no JSON.
+pub fn read_metadata(body: &[u8]) -> BTreeMap<String, Metadatum> {
+    let Ok(tape) = Tape::read(body) else {
+        return BTreeMap::new();
+    };
+    let metadata = fields::given(tape.root(), "metadata");
+    let members = metadata.into_iter().flat_map(|metadata| metadata.members());
+    let given = members.filter(|(_, value)| !value.is_null());
+    given
+        .map(|(name, value)| {
+            let text = value
+                .as_str()
+                .map(|text| Metadatum::Text(text.into_owned()));
+            (name.name().into_owned(), text.unwrap_or(Metadatum::Other))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Dialect, read_model, read_user};
+    use super::{Dialect, Metadatum, read_metadata, read_model, read_user};
 
     #[test]
     fn dialects_are_sorted_by_id() {
@@ -118,6 +147,24 @@ mod tests {
         );
         assert_eq!(read_model(br#"{"model":1}"#), None);
         assert_eq!(read_model(b"--boundary"), None);
+    }
+
+    #[test]
+    fn metadata_is_read_from_any_body() {
+        let body = br#"{"metadata":{"task":"a\u0062","step":3,"none":null}}"#;
+        let expect = [
+            ("step".to_owned(), Metadatum::Other),
+            ("task".to_owned(), Metadatum::Text("ab".to_owned())),
+        ];
+        assert_eq!(read_metadata(body), expect.into());
+        for body in [
+            "{}",
+            r#"{"metadata":[1]}"#,
+            r#"{"metadata":null}"#,
+            "--boundary",
+        ] {
+            assert!(read_metadata(body.as_bytes()).is_empty(), "{body}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use gateway::receive::TASK_HEADER;
+use gateway::receive::names::TASK_HEADER;
 use http::{Request as HttpRequest, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
