@@ -72,11 +72,11 @@ pub fn look(
         return Ok(context);
     }
     let sizes = sizes(service, request, placed, plan);
-    let mut classes = Classes::of(request, &sizes);
-    // What the lever has counted, it has counted as every replica does.
-    let counted = placed.trimming.as_ref().and_then(|it| it.results);
-    classes.tool_results = counted.map_or(classes.tool_results, |results| results.0);
-    let over = exceeded(&placed.budgets, &classes);
+    let over = if placed.budgets.is_empty() {
+        Vec::new()
+    } else {
+        exceeded(&placed.budgets, &counted(request, placed, &sizes))
+    };
     if let Some(excess) = over.iter().find(|it| it.refuses) {
         let route = placed.notes.as_ref().map_or("", |notes| notes.name());
         let message = excess.wording(route);
@@ -97,6 +97,14 @@ pub fn look(
         over: over.iter().map(OverNote::of).collect(),
     });
     Ok(context)
+}
+
+/// What the call is made of. What the trim lever has counted, it has counted as every replica does.
+fn counted(request: &Request<'_>, placed: &Placed, sizes: &[Tokens]) -> Classes {
+    let mut classes = Classes::of(request, sizes);
+    let results = placed.trimming.as_ref().and_then(|it| it.results);
+    classes.tool_results = results.map_or(classes.tool_results, |results| results.0);
+    classes
 }
 
 /// The sizes of the segments as they will be sent.

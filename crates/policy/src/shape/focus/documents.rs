@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use memchr::memmem;
+use memchr::{memchr_iter, memmem};
 use wire::dialect::passages::Passage;
 use wire::dialect::request::Request;
 use wire::json::Tape;
@@ -33,8 +33,11 @@ const QUESTION_BYTES_MAX: usize = 1_000;
 /// Names of the elements that documents are commonly wrapped in.
 const NAMES: [&str; 5] = ["document", "doc", "chunk", "passage", "source"];
 
-/// How such elements begin in a body; `<` may be escaped.
-const OPENINGS: [&[u8]; 5] = [b"<doc", b"<chunk", b"<passage", b"<source", b"\\u003"];
+/// What follows `<` where such elements begin.
+const BEGINNINGS: [&[u8]; 4] = [b"doc", b"chunk", b"passage", b"source"];
+
+/// How a body spells `<` where it is escaped; the last letter is of either case.
+const ESCAPED: &[u8] = br"\u003";
 
 /// What focusing does to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,8 +149,12 @@ fn may_hold(body: &[u8], message: &[Segment]) -> bool {
     match message {
         [text] => {
             let text = body.get(text.span.clone()).unwrap_or_default();
-            let has = |needle: &[u8]| memmem::find(text, needle).is_some();
-            text.len() > DOCUMENT_BYTES_MIN && OPENINGS.iter().any(|opening| has(opening))
+            let begins = |at: usize| {
+                let behind = text.get(at + 1..).unwrap_or_default();
+                BEGINNINGS.iter().any(|name| behind.starts_with(name))
+            };
+            text.len() > DOCUMENT_BYTES_MIN
+                && (memchr_iter(b'<', text).any(begins) || memmem::find(text, ESCAPED).is_some())
         }
         texts => texts.len() > DOCUMENTS_MIN,
     }
