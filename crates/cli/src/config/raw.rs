@@ -182,10 +182,10 @@ pub(crate) struct RawNames {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RawMode {
     /// Once a key has been made; until then everyone who reaches the port may call, which is only
-    /// allowed on loopback.
+    /// allowed on loopback, but for web pages from elsewhere.
     #[default]
     Auto,
-    /// No; only allowed on loopback.
+    /// No; only allowed on loopback, and web pages from elsewhere may not call.
     Open,
     /// Always.
     Keys,

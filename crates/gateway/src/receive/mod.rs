@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod guesses;
 pub mod keyring;
 pub mod names;
+pub mod page;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,7 +148,7 @@ pub async fn receive(gateway: &Gateway, request: Request<Incoming>) -> Result<Ca
             ..
         } => return Err(turned(refusal, dialect)),
     };
-    let caller = match authenticate(gateway, &head.headers, at) {
+    let caller = match authenticate(gateway, &head, at) {
         Ok(caller) => caller,
         Err(Denied::Shut(why)) => return Err(turned(why, dialect)),
         Err(Denied::Unknown(why)) => {
@@ -226,14 +227,23 @@ fn call(
 /// The key that the request carries; none where everyone may call.
 fn authenticate(
     gateway: &Gateway,
-    headers: &HeaderMap,
+    head: &Parts,
     now: Moment,
 ) -> Result<Option<Arc<KeyRecord>>, Denied> {
-    let secret = secret(headers);
     match gateway.setup.load().access {
-        Access::Open => Ok(None),
+        Access::Open => match page::elsewhere(head) {
+            None => Ok(None),
+            Some(page) => {
+                let message = format!(
+                    "this request comes from a web page elsewhere (`{page}`), and an open gateway \
+                     takes none from there; let a program send it, or close the gateway with \
+                     `tokenwise keys create NAME`"
+                );
+                Err(Denied::Shut(Refusal::new(Reason::Unauthenticated, message)))
+            }
+        },
         Access::Keys => {
-            let secret = secret.ok_or_else(|| {
+            let secret = secret(&head.headers).ok_or_else(|| {
                 let message =
                     "no key was given; send `authorization: Bearer tw-…` or `x-api-key: tw-…`";
                 Denied::Shut(Refusal::new(Reason::Unauthenticated, message))

@@ -129,3 +129,25 @@ async fn our_keys_stay_here() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn web_pages_need_a_key() {
+    let origin = ("origin", "https://page.example");
+    // Without a key asked for, any page could spend the provider's money through a visitor's browser.
+    for spoken in &SPOKEN {
+        let upstream = Upstream::scripted([]).await;
+        let stage = Stage::with(open_from_client(upstream.url())).await;
+        let body = body(spoken.dialect).as_bytes();
+        let headers = [origin, ("content-type", "text/plain")];
+        let answer = exchange(&stage.url, "POST", spoken.path, &headers, body).await;
+        assert_eq!(answer.status, 401, "{}", answer.text());
+        let text = answer.text();
+        assert!(text.contains("`origin: https://page.example`"), "{text}");
+        assert!(text.contains("tokenwise keys create"), "{text}");
+    }
+    // With one, who asks is known.
+    for row in 0..SPOKEN.len() {
+        let key = ("authorization", "Bearer tw-client");
+        check(from_client, row, &[origin, key], (None, None)).await;
+    }
+}
