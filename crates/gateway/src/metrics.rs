@@ -8,7 +8,7 @@ use policy::admit::book::Counts;
 use policy::admit::tally::{Notice, Spent};
 use policy::dispatch::fault::Fault;
 use policy::money::PicoUsd;
-use policy::ports::End;
+use policy::ports::{End, LedgerHealth};
 use policy::refusal::Reason;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -150,6 +150,35 @@ impl BudgetCounters {
     }
 }
 
+/// How the ledger's writing goes, as it says when it is asked.
+#[derive(Debug, Default)]
+struct LedgerGauges {
+    waiting: Gauge<u64, AtomicU64>,
+    failing: Gauge<u64, AtomicU64>,
+}
+
+impl LedgerGauges {
+    fn registered(registry: &mut Registry) -> Self {
+        let gauges = Self::default();
+        registry.register(
+            "ledger_rows_waiting",
+            "Rows of the ledger that wait to be written to its tables",
+            gauges.waiting.clone(),
+        );
+        registry.register(
+            "ledger_failing",
+            "1 while the ledger cannot be written (the log has the cause), else 0",
+            gauges.failing.clone(),
+        );
+        gauges
+    }
+
+    fn set(&self, health: &LedgerHealth) {
+        self.waiting.set(health.queued);
+        self.failing.set(u64::from(health.failing.is_some()));
+    }
+}
+
 /// Every counter of the data path.
 #[derive(Debug)]
 pub struct Metrics {
@@ -165,6 +194,7 @@ pub struct Metrics {
     saved: Family<ProviderLabels, Gauge<f64, AtomicU64>>,
     open: Gauge,
     budgets: BudgetCounters,
+    ledger: LedgerGauges,
 }
 
 impl Default for Metrics {
@@ -215,6 +245,7 @@ impl Default for Metrics {
         );
         registry.register("calls_open", "Calls in flight", open.clone());
         let budgets = BudgetCounters::registered(&mut registry);
+        let ledger = LedgerGauges::registered(&mut registry);
         Self {
             registry,
             calls,
@@ -228,6 +259,7 @@ impl Default for Metrics {
             saved,
             open,
             budgets,
+            ledger,
         }
     }
 }
@@ -299,8 +331,9 @@ impl Metrics {
         self.refusals.get_or_create(&labels).inc();
     }
 
-    /// The text that a scraper reads.
-    pub fn text(&self) -> String {
+    /// The text that a scraper reads; the ledger says itself how it is.
+    pub fn text(&self, ledger: &LedgerHealth) -> String {
+        self.ledger.set(ledger);
         let mut text = String::new();
         // Writing to a string fails only if a label's encoder does; then the text ends early.
         if encode(&mut text, &self.registry).is_err() {

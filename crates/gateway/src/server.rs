@@ -19,6 +19,7 @@ use crate::Gateway;
 use crate::admin;
 use crate::life::serve;
 use crate::relay::reply::ReplyBody;
+use crate::settle::writing::Writing;
 
 /// 30 s: a client that has not sent its headers by then is not going to.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -68,12 +69,16 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     }
 }
 
-/// Lets go what has expired, until the gateway stops.
+/// Lets go what has expired and tells of a ledger that cannot be written, until the gateway stops.
 async fn tidy(gateway: Arc<Gateway>) {
+    let mut writing = Writing::default();
     loop {
         tokio::select! {
             () = gateway.tasks.stopping() => return,
-            () = tokio::time::sleep(TIDY_EVERY) => gateway.accounts.expire(gateway.clock.now()),
+            () = tokio::time::sleep(TIDY_EVERY) => {
+                gateway.accounts.expire(gateway.clock.now());
+                writing.tell(&gateway.ledger.health());
+            }
         }
     }
 }
@@ -128,7 +133,11 @@ async fn respond(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response
             }
             "/metrics" => {
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                return page(StatusCode::OK, kind, gateway.metrics.text());
+                return page(
+                    StatusCode::OK,
+                    kind,
+                    gateway.metrics.text(&gateway.ledger.health()),
+                );
             }
             _ => {}
         }

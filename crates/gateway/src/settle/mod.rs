@@ -16,3 +16,4 @@ pub mod receipt;
 pub mod runaway;
 pub mod savings;
 mod thought;
+pub mod writing;

@@ -289,7 +289,7 @@ pub(crate) fn alarms(stage: &Stage) -> Vec<String> {
 
 /// Lines of the metrics that begin so.
 pub(crate) fn lines(stage: &Stage, start: &str) -> Vec<String> {
-    let text = stage.gateway.metrics.text();
+    let text = stage.counts();
     let found = text.lines().filter(|line| line.starts_with(start));
     found.map(str::to_owned).collect()
 }

@@ -219,7 +219,7 @@ async fn an_answer_that_does_not_convince_is_booked_and_replaced() {
                     in_flight.iter().all(|(_, calls)| *calls == 0),
                     "{in_flight:?}"
                 );
-                let metrics = stage.gateway.metrics.text();
+                let metrics = stage.counts();
                 assert!(
                     metrics.contains(&format!("why=\"{}\"", case.why)),
                     "{metrics}"

@@ -148,7 +148,7 @@ async fn a_limit_degrades_before_it_refuses() {
         let told = told(&response, "degraded");
         let expect = "limit=key-usd-hard; key=key_client; degraded=target";
         assert_eq!(told, Some(expect), "{case}");
-        let text = stage.gateway.metrics.text();
+        let text = stage.counts();
         assert!(text.contains(r#"event="degraded=target"} 1"#), "{text}");
     }
 }

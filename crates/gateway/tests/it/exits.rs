@@ -223,7 +223,7 @@ async fn every_exit_settles_exactly_once() {
             check(&answer, *exit, &calls[index]);
         }
         stage.stop().await;
-        let counts = stage.gateway.metrics.text();
+        let counts = stage.counts();
         assert!(counts.contains("tokenwise_calls_open 0\n"), "{counts}");
     }
 }

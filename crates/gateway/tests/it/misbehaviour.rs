@@ -520,7 +520,7 @@ async fn a_failover_is_accounted_to_whom_it_is_due() {
                 let cost = last.cost.unwrap().exact();
                 assert_eq!(response.header("x-tokenwise-cost-usd"), Some(cost.as_str()));
             }
-            let counts = world.stage.gateway.metrics.text();
+            let counts = world.stage.counts();
             let failed = r#"tokenwise_failed_legs_total{provider="a",fault="overloaded"} 3"#;
             assert!(counts.contains(failed), "{counts}");
             println!(

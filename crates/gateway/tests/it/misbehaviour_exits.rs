@@ -343,7 +343,7 @@ async fn a_fallback_that_the_budget_does_not_bear_is_not_asked() {
             let found = format!("{}: {}", told(dialect, delivery, &response), legs(&call));
             assert_eq!(found, "400: a context_exceeded");
             assert_eq!(world.upstreams[1].requests(), []);
-            let counts = world.stage.gateway.metrics.text();
+            let counts = world.stage.counts();
             assert!(
                 !counts.contains(r#"failed_legs_total{provider="b""#),
                 "{counts}"

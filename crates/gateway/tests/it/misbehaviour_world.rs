@@ -363,7 +363,7 @@ impl World {
             assert_eq!(in_flight, 0, "{target}");
         }
         assert_eq!(self.stage.gateway.accounts.open_holds(), 0);
-        let counts = self.stage.gateway.metrics.text();
+        let counts = self.stage.counts();
         assert!(counts.contains("tokenwise_calls_open 0\n"), "{counts}");
     }
 }

@@ -97,7 +97,7 @@ async fn a_runaway_is_told_of_within_a_minute() {
     assert_eq!(note["task"], "mad");
     assert_eq!(note["action"], "alarm");
     assert_eq!(note["spent_usd"], "0.02");
-    let metrics = stage.gateway.metrics.text();
+    let metrics = stage.counts();
     assert!(metrics.contains(r#"alarm="runaway"} 1"#), "{metrics}");
 }
 

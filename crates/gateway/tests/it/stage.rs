@@ -94,6 +94,8 @@ pub(crate) struct Books {
     written: watch::Sender<Written>,
     /// Whether its disk does not keep up.
     pub(crate) is_behind: AtomicBool,
+    /// Whether its disk is full.
+    pub(crate) is_full: AtomicBool,
     /// Acknowledgements kept back; `None` while they are given at once.
     held: Mutex<Option<Vec<Acknowledge>>>,
     /// Looks at every opening, right after its money was held.
@@ -197,6 +199,10 @@ impl Ledger for Books {
     fn health(&self) -> LedgerHealth {
         LedgerHealth {
             behind: self.is_behind.load(Ordering::SeqCst),
+            failing: self
+                .is_full
+                .load(Ordering::SeqCst)
+                .then(|| "database or disk is full".to_owned()),
             ..LedgerHealth::default()
         }
     }
@@ -252,6 +258,11 @@ impl Stage {
             body.as_ref(),
         )
         .await
+    }
+
+    /// What a scraper reads.
+    pub(crate) fn counts(&self) -> String {
+        self.gateway.metrics.text(&self.books.health())
     }
 
     /// Stops it as a signal would, and waits until it has.

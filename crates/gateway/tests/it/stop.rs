@@ -2,6 +2,8 @@
 //!
 //! **Invariant**: a stop refuses what is new and finishes what is open.
 
+use std::sync::atomic::Ordering;
+
 use testkit::client::{Client, exchange};
 use testkit::http1::{Ending, Piece};
 use testkit::upstream::{Step, Upstream};
@@ -86,6 +88,7 @@ async fn operators_see_whether_it_lives() {
         r#"tokenwise_calls_total{provider="openai",end="answered"} 1"#,
         r#"tokenwise_refusals_total{reason="Unauthenticated"} 1"#,
         "tokenwise_calls_open 0",
+        "tokenwise_ledger_failing 0",
         "# EOF",
     ] {
         assert!(
@@ -95,4 +98,10 @@ async fn operators_see_whether_it_lives() {
         );
     }
     assert!(!metrics.text().contains("tw-client"));
+    stage.books.is_full.store(true, Ordering::SeqCst);
+    let metrics = page("/metrics").await.text();
+    assert!(
+        metrics.contains("\ntokenwise_ledger_failing 1\n"),
+        "{metrics}"
+    );
 }
