@@ -97,6 +97,8 @@ pub fn find(setup: &Setup, head: &Parts) -> Place {
 /// The endpoints of our own, with or without `/v1`.
 fn main(path: &str, method: &Method, headers: &HeaderMap, pin: Option<&str>) -> Option<Place> {
     let pinned = pin.map(str::to_owned);
+    // What else is done to models, as to delete a tuned one, is the provider's own.
+    let reads = pin.is_none() && *method == Method::GET;
     let (dialect, wants, endpoint) = match path.strip_prefix("/v1").unwrap_or(path) {
         "/chat/completions" => {
             let dialect = Dialect::OpenAiChat;
@@ -128,13 +130,13 @@ fn main(path: &str, method: &Method, headers: &HeaderMap, pin: Option<&str>) -> 
             let dialect = guess(path, headers);
             (dialect, Method::POST, Endpoint::Feedback { dialect })
         }
-        "/models" if pin.is_none() => {
+        "/models" if reads => {
             let dialect = guess(path, headers);
             (dialect, Method::GET, Endpoint::Models { dialect })
         }
         other => match other.strip_prefix("/models/") {
-            Some(name) if pin.is_none() && !name.is_empty() => {
-                let (dialect, name) = (guess(path, headers), name.to_owned());
+            Some(name) if reads && !name.is_empty() => {
+                let (dialect, name) = (guess(path, headers), decoded(name));
                 (dialect, Method::GET, Endpoint::Model { dialect, name })
             }
             Some(_) | None => return None,
@@ -187,6 +189,25 @@ fn home(setup: &Setup, dialect: Dialect) -> Option<&str> {
     let named = speakers.clone().find(|it| it.id == name);
     let only = speakers.next().filter(|_| speakers.next().is_none());
     named.or(only).map(|upstream| upstream.id.as_str())
+}
+
+/// A part of a path without its percent signs: SDKs write `openai/gpt-5.4` as `openai%2Fgpt-5.4`. What
+/// is no text then stays as it came.
+fn decoded(part: &str) -> String {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((byte, behind)) = rest.split_first() {
+        let hex = behind.first_chunk::<2>().filter(|_| *byte == b'%');
+        let hex = hex.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let hex = hex.and_then(|digits| str::from_utf8(digits).ok());
+        let value = hex.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(value.unwrap_or(*byte));
+        rest = match value {
+            Some(_) => behind.get(2..).unwrap_or_default(),
+            None => behind,
+        };
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| part.to_owned())
 }
 
 /// The dialect of a caller whose path does not tell.
@@ -269,6 +290,22 @@ mod tests {
             ("GET /v1/models", &[], openai, "Models"),
             ("GET /v1/models", &["x-api-key"], anthropic, "Models"),
             ("GET /v1/models/gpt-5.4", &[], openai, "name: \"gpt-5.4\""),
+            // The SDKs encode what they put into a path.
+            (
+                "GET /v1/models/openai%2Fgpt-5.4",
+                &[],
+                openai,
+                "name: \"openai/gpt-5.4\"",
+            ),
+            ("GET /v1/models/100%25%2", &[], openai, "name: \"100%%2\""),
+            // A tuned model is deleted where it lies.
+            (
+                "DELETE /v1/models/ft:gpt-5.4:acme",
+                &[],
+                openai,
+                "rest: \"/v1/models/ft:gpt-5.4:acme\"",
+            ),
+            ("HEAD /v1/models", &[], openai, "rest: \"/v1/models\""),
             (
                 "POST /openai/v1/responses",
                 &[],

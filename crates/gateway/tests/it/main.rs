@@ -37,6 +37,7 @@ mod misbehaviour;
 mod misbehaviour_exits;
 mod misbehaviour_faults;
 mod misbehaviour_world;
+mod models;
 mod names;
 mod routes;
 mod runaway;
