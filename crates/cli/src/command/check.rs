@@ -11,8 +11,9 @@ use policy::admit::limit::{Limit, Measure, Quota, Which};
 use serde_json::{Value, json};
 use wire::provider::PROVIDERS;
 
+use super::routed;
 use super::start::{lever, summary};
-use crate::config::build::Config;
+use crate::config::build::{Config, Place};
 use crate::config::routes;
 use crate::config::schema::{reference, schema_text};
 use crate::config::{Source, load};
@@ -105,6 +106,7 @@ fn json(config: &Config, settings: &Setup) -> Value {
         "listen": config.listen.to_string(),
         "providers": providers,
         "models": models,
+        "routes": settings.rules.iter().map(routed::json).collect::<Vec<_>>(),
         "failover": {
             "retries": settings.retry.retries,
             "attempts_max": settings.retry.legs_max,
@@ -115,7 +117,17 @@ fn json(config: &Config, settings: &Setup) -> Value {
         },
         "budgets": budgets,
         "budget_rules": {"unknown_price": unknown_price},
-        "levers": {"cache": lever(settings.cache), "ask_usage": ask_usage},
+        "levers": {
+            "cache": lever(settings.cache),
+            "think": lever(settings.think.mode),
+            "ask_usage": ask_usage,
+        },
+        "loops": settings.loops.action.name(),
+        "admin": settings.admin.is_some(),
+        "store": match &config.place {
+            Place::File(path) => json!(path),
+            Place::Memory => json!(":memory:"),
+        },
         "prices": settings.prices.version(),
         "remarks": config.remarks,
     })

@@ -16,6 +16,7 @@ pub(crate) mod learn;
 pub(crate) mod price;
 pub(crate) mod report;
 pub(crate) mod route;
+mod routed;
 pub(crate) mod serve;
 pub(crate) mod simulate;
 pub(crate) mod start;

@@ -10,11 +10,12 @@ use anyhow::Context as _;
 use gateway::Gateway;
 use gateway::clock::Clock;
 use gateway::receive::keyring::Keyring;
-use gateway::setup::{Access, AskUsage, LeverMode, Rule, Setup, Target};
+use gateway::setup::{Access, AskUsage, LeverMode, Rule, Setup};
 use policy::admit::book::hold::UnknownPrice;
 use policy::dispatch::hedge::Hedging;
 use tokio::net::TcpListener;
 
+use super::routed;
 use crate::config::budgets::limits_money;
 use crate::config::build::{Config, Place};
 use crate::config::routes;
@@ -100,7 +101,7 @@ pub(crate) fn summary(config: &Config, setup: &Setup) -> String {
     }
     for (index, rule) in setup.rules.iter().enumerate() {
         let label = if index == 0 { "routes" } else { "" };
-        line(label, &route(rule));
+        line(label, &routed::words(rule));
     }
     line("failover", &failover(setup));
     for (index, limit) in setup.budgets.limits.iter().enumerate() {
@@ -143,30 +144,6 @@ pub(crate) const fn access(setup: &Setup) -> &'static str {
     }
 }
 
-/// What a route may do with the calls that it takes, in words.
-fn route(rule: &Rule) -> String {
-    let names = |targets: &[Target]| {
-        let names: Vec<String> = targets.iter().map(routes::name).collect();
-        names.join(", ")
-    };
-    let mut does = Vec::new();
-    if let Some(to) = &rule.to {
-        does.push(format!("to {to}"));
-    }
-    for (what, targets) in [("as good", &rule.as_good), ("cheaper", &rule.cheaper)] {
-        if !targets.is_empty() {
-            does.push(format!("{what} {} ({})", names(targets), lever(rule.mode)));
-        }
-    }
-    if let Some(cascade) = &rule.cascade {
-        let target = routes::name(&cascade.target);
-        does.push(format!("asks {target} first ({})", lever(cascade.mode)));
-    }
-    does.push(format!("loops: {}", rule.loops.action.name()));
-    does.push(format!("think {}", lever(rule.think.mode)));
-    format!("{}: {}", rule.name, does.join("; "))
-}
-
 /// How failures are followed up, in words.
 fn failover(setup: &Setup) -> String {
     let policy = &setup.retry;
@@ -206,7 +183,8 @@ fn levers(setup: &Setup) -> String {
         AskUsage::Always => "asked for on every stream",
         AskUsage::Never => "not asked for",
     };
-    format!("cache {}; usage {usage}", lever(setup.cache))
+    let (cache, think) = (lever(setup.cache), lever(setup.think.mode));
+    format!("cache {cache}; think {think}; usage {usage}")
 }
 
 /// A lever's mode, as configuration files write it.

@@ -127,6 +127,43 @@ fn check_says_routes_and_budgets_in_words() {
 }
 
 #[test]
+fn check_says_what_routes_do() {
+    let home = Home::new();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let file = folder.join("routes.toml");
+    let check = |arguments: &[&str]| {
+        let mut check = home.command(&["check", file.to_str().unwrap()]);
+        check.args(arguments).env("ANTHROPIC_API_KEY", PLANTED);
+        text(&check.output().unwrap().stdout)
+    };
+    let shown = check(&[]);
+    let expect = "
+  routes     nightly: takes tags nightly, hours 22:00-06:00 (UTC); to batch; loops observe; think observe
+             support: takes tags support; cheaper openai/gpt-5.4-mini (on); loops observe; think observe
+             extraction: takes tags extraction; asks openai/gpt-5.4-mini first (on), checked by a pattern; loops observe; think observe
+             summaries: takes tags summaries; asks openai/gpt-5.4-mini first (on), checked by openai/gpt-5.4-nano; loops observe; think observe
+             handbook: takes tags handbook; at most 8,000 tokens of documents (on); loops observe; think observe
+             agents: takes tools with; tool_results over 120,000 tokens: compress (on); input over 180,000 tokens: refuse; loops nudge; think observe
+";
+    assert!(shown.contains(expect), "{shown}");
+    let value: serde_json::Value = serde_json::from_str(&check(&["--json"])).unwrap();
+    let routes = value["routes"].as_array().unwrap();
+    assert_eq!(routes.len(), 6);
+    let when = serde_json::json!({"tags": ["nightly"], "hours": "22:00-06:00 (UTC)"});
+    assert_eq!(
+        (&routes[0]["when"], &routes[0]["use"]),
+        (&when, &"batch".into())
+    );
+    assert_eq!(routes[2]["cascade"]["target"], "openai/gpt-5.4-mini");
+    assert_eq!(routes[4]["focus_tokens"], 8_000);
+    let refuse = serde_json::json!({"class": "input", "tokens_max": 180_000, "over": ["refuse"]});
+    assert_eq!(
+        (&routes[5]["context"][1], &routes[5]["loops"]),
+        (&refuse, &"nudge".into())
+    );
+}
+
+#[test]
 fn prices_are_looked_up() {
     let home = Home::new();
     let shown = home.prints(&["price", "claude-sonnet-4-6"]);
