@@ -10,6 +10,7 @@ pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod focus;
 pub(crate) mod keys;
 pub(crate) mod learn;
@@ -23,6 +24,7 @@ pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod tasks;
 pub(crate) mod think;
+mod which;
 
 use std::future::Future;
 

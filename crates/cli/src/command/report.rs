@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 
 use policy::ports::outcomes::Outcomes as _;
-use policy::ports::read::{By, Filter, LedgerReader, Slice, Totals};
+use policy::ports::read::{By, LedgerReader, Slice, Totals};
 use policy::prices::PriceBook;
 use policy::think::observed::Observed;
 use serde_json::{Value, json};
@@ -20,37 +20,21 @@ use store::sqlite::outcomes::SqliteOutcomes;
 use context::{Context, Of};
 use tools::Tools;
 
-use super::now;
+use super::which::Which;
 use crate::env::Environment;
 use crate::ledger::LedgerSource;
 use crate::print::amount::{count, share};
 use crate::print::table::{Set, table};
-use crate::print::{self, Format, figures, time};
+use crate::print::{self, Format, figures};
 
 /// Show what calls cost, what they would have cost untouched, and which lever saved what.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Only calls since then: a day as `2026-11-24` (UTC), or how long ago as `7d`.
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Only calls before then.
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
     /// What to break the sums down by. Default: `model`.
     #[arg(long, value_enum)]
     by: Option<Breakdown>,
-    /// Only calls with this key, by its id.
-    #[arg(long, value_name = "ID")]
-    key: Option<String>,
-    /// Only calls of this session.
-    #[arg(long, value_name = "NAME")]
-    session: Option<String>,
-    /// Only calls of this task.
-    #[arg(long, value_name = "NAME")]
-    task: Option<String>,
-    /// Only calls that asked for this model.
-    #[arg(long, value_name = "MODEL")]
-    model: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Show what thinking took instead, by route and kind of question, and where it gained nothing.
     #[arg(long, conflicts_with = "by")]
     thinking: bool,
@@ -126,19 +110,7 @@ impl Breakdown {
 
 /// Reports.
 pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> anyhow::Result<ExitCode> {
-    let moment = |text: &Option<String>| {
-        text.as_deref()
-            .map(|text| time::moment(text, now()))
-            .transpose()
-    };
-    let filter = Filter {
-        since: moment(&arguments.since)?,
-        until: moment(&arguments.until)?,
-        key: arguments.key.clone(),
-        session: arguments.session.clone(),
-        task: arguments.task.clone(),
-        model: arguments.model.clone(),
-    };
+    let filter = arguments.which.filter()?;
     let reader = arguments.ledger.reader(environment)?;
     if arguments.thinking {
         let outcomes = SqliteOutcomes::open(&arguments.ledger.path(environment)?)?;
@@ -229,7 +201,11 @@ pub(crate) fn text(totals: &Totals, slices: &[Slice], by: Breakdown) -> String {
     ];
     let mut rows: Vec<Vec<String>> = slices
         .iter()
-        .map(|slice| row(slice.label.as_deref().unwrap_or("–"), &slice.totals))
+        .map(|slice| {
+            // What is passed through need not name a model.
+            let label = slice.label.as_deref().filter(|label| !label.is_empty());
+            row(label.unwrap_or("–"), &slice.totals)
+        })
         .collect();
     if rows.len() > 1 {
         rows.push(row("all", totals));

@@ -11,6 +11,7 @@ mod budgets;
 mod commands;
 mod crash;
 mod demo;
+mod export;
 mod home;
 mod keys;
 mod kill;

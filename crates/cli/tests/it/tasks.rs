@@ -11,7 +11,7 @@ fn amount(value: &Value, name: &str) -> i64 {
     value[name].as_i64().unwrap()
 }
 
-fn called(served: &Served, fields: &str, words: usize) -> String {
+pub(crate) fn called(served: &Served, fields: &str, words: usize) -> String {
     let body = format!(
         r#"{{"model":"gpt-5.4","messages":[{{"role":"user","content":"{}"}}]}}"#,
         "hi ".repeat(words)
