@@ -11,6 +11,7 @@ use policy::ports::{CallId, CallSettled, Leg};
 use policy::prices::PriceBook;
 use policy::prices::bill::{Bill, Class};
 use serde_json::{Map, Value, json};
+use wire::usage::Usage;
 
 use super::price::bill_text;
 use crate::config::Source;
@@ -171,7 +172,11 @@ fn text(call: &StoredCall, prices: &Prices) -> String {
         opened.call.0,
         time::shown(opened.at),
         opened.endpoint,
-        opened.model,
+        if opened.model.is_empty() {
+            "no model"
+        } else {
+            &opened.model
+        },
         opened.key
     );
     for (label, name) in [("session", &opened.session), ("task", &opened.task)] {
@@ -210,10 +215,10 @@ fn leg_text(number: usize, leg: &Leg, prices: &Prices) -> String {
         format!("after {}", time::stretch(at.since(leg.sent_at)))
     });
     let took = time::stretch(leg.ended_at.since(leg.sent_at));
+    let target = format!("{}/{}", leg.provider, leg.model);
     let mut text = format!(
-        "\nleg {number}: {}/{}, {}, {status}, first byte {first}, over after {took}\n",
-        leg.provider,
-        leg.model,
+        "\nleg {number}: {}, {}, {status}, first byte {first}, over after {took}\n",
+        target.trim_end_matches('/'),
         leg.end.name()
     );
     if leg.estimated {
@@ -221,6 +226,9 @@ fn leg_text(number: usize, leg: &Leg, prices: &Prices) -> String {
     }
     match (prices.bill(leg), leg.cost) {
         (Some(bill), _) => text.push_str(&bill_text(&leg.usage, &bill)),
+        (None, Some(PicoUsd::ZERO)) if leg.usage == Usage::default() => {
+            text.push_str("cost $0.00: nothing was used that is billed\n");
+        }
         (None, None) => text.push_str("cost unknown: the price book had no price for it\n"),
         (None, Some(cost)) => put!(
             text,
@@ -304,7 +312,7 @@ mod tests {
     use policy::moment::Moment;
     use policy::ports::read::{opening_of, recovery_of};
     use policy::ports::{CallId, End};
-    use wire::usage::{Tokens, Usage};
+    use wire::usage::Tokens;
 
     use super::*;
 
@@ -325,6 +333,38 @@ mod tests {
             estimated: false,
             cost: Some(cost),
         }
+    }
+
+    #[test]
+    fn a_call_without_a_model_says_so() {
+        let free = Leg {
+            model: String::new(),
+            usage: Usage::default(),
+            ..leg(PicoUsd::ZERO)
+        };
+        let prices = Prices {
+            book: PriceBook::built_in().clone(),
+            sellers: Vec::new(),
+        };
+        let shown = leg_text(1, &free, &prices);
+        assert!(
+            shown.starts_with("\nleg 1: anthropic, answered,"),
+            "{shown}"
+        );
+        assert!(
+            shown.ends_with("cost $0.00: nothing was used that is billed\n"),
+            "{shown}"
+        );
+        let settled = recovery_of(CallId("call_1".to_owned()), Moment(0));
+        let mut opened = opening_of(&settled);
+        opened.model = String::new();
+        opened.endpoint = "/v1/files".to_owned();
+        let call = StoredCall {
+            opened,
+            settled: None,
+        };
+        let shown = text(&call, &prices);
+        assert!(shown.contains("/v1/files for no model with key"), "{shown}");
     }
 
     #[test]
