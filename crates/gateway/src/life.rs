@@ -26,7 +26,7 @@ use crate::dispatch::context;
 use crate::dispatch::degrade::{self, row_of};
 use crate::dispatch::focus::focused;
 use crate::dispatch::headers;
-use crate::dispatch::hold::Bound;
+use crate::dispatch::hold::{Bound, Costs};
 use crate::dispatch::legs::{self, Job};
 use crate::dispatch::loops;
 use crate::dispatch::send::{self, Outgoing, Unanswered};
@@ -322,9 +322,10 @@ impl Service<'_> {
             upstream: Arc::clone(upstream),
             model,
         };
-        let bound = match self.call.method {
-            Method::POST => Bound::unread(body.bytes().len(), upstream.dialect),
-            _ => Bound::free(upstream.dialect),
+        let costs = costs(&self.call.method, rest);
+        let bound = match costs {
+            Costs::Something => Bound::unread(body.bytes().len(), upstream.dialect),
+            Costs::Nothing => Bound::free(upstream.dialect),
         };
         let user = user_in(body.bytes());
         let opening = Opening::of(self.call, &plan.model, &plan, body.bytes().len());
@@ -341,10 +342,9 @@ impl Service<'_> {
                 Body::Whole(bytes) => Either::Left(bytes.into()),
                 Body::Flowing(incoming) => Either::Right(incoming),
             },
-            // Reading and deleting is never billed.
-            meter: match self.call.method {
-                Method::POST => Meter::Watched(upstream.dialect),
-                _ => Meter::Free,
+            meter: match costs {
+                Costs::Something => Meter::Watched(upstream.dialect),
+                Costs::Nothing => Meter::Free,
             },
         };
         self.send(&plan, sent, receipt).await
@@ -433,6 +433,18 @@ fn tail(request: &Request<'_>) -> Tail {
     match last.map(|segment| segment.role) {
         Some(Role::Assistant) => Tail::Assistant,
         Some(Role::System | Role::User | Role::Tool) | None => Tail::Others,
+    }
+}
+
+/// Whether what is passed through can cost anything: reading, deleting and giving up a batch are never
+/// billed, nor are uploads of files. Source: <https://platform.claude.com/docs/en/build-with-claude/files>,
+/// "file operations are free", read 2026-11-30; no other price list has a price for them.
+fn costs(method: &Method, path: &str) -> Costs {
+    let free = path.ends_with("/files") || path.ends_with("/cancel");
+    if *method == Method::POST && !free {
+        Costs::Something
+    } else {
+        Costs::Nothing
     }
 }
 

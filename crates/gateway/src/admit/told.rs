@@ -24,8 +24,8 @@ pub fn refused(spent: &Spent, now: Moment) -> Refusal {
     };
     let advice = match (spent.price, spent.relief, retry_after_s) {
         (Price::Blocked, ..) => {
-            "the model has no known price; add one with `prices.files`, or set \
-             `budget_rules.unknown_price`"
+            "what it costs is not known, for its model has no price, or it names none; add one with \
+             `prices.files`, or set `budget_rules.unknown_price`"
                 .to_owned()
         }
         (_, Relief::Nothing, _) => "send a smaller call, or ask for a higher limit".to_owned(),

@@ -33,6 +33,8 @@ pub fn upstream(client: &HeaderMap, upstream: &Upstream, access: Access) -> Head
             headers.append(name.clone(), value.clone());
         }
     }
+    // Left out, it would leave the choice to the upstream.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     match (&upstream.credential, upstream.auth) {
         (Credential::Configured(value), Auth::Bearer | Auth::None) => {
             headers.insert(AUTHORIZATION, value.clone());

@@ -49,8 +49,10 @@ pub struct Bound {
 
 /// Whether a call can cost anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Costs {
+pub enum Costs {
+    /// What it uses.
     Something,
+    /// Nothing, by the provider's rules.
     Nothing,
 }
 

@@ -14,7 +14,7 @@ use crate::receive::Body;
 use crate::receive::endpoint::Endpoint;
 use crate::setup::Limits;
 
-/// Reads what has to be read; lets uploads flow.
+/// Reads what has to be read; lets uploads flow, and what only its provider can read.
 pub async fn read(
     endpoint: &Endpoint,
     head: &Parts,
@@ -22,10 +22,11 @@ pub async fn read(
     limits: &Limits,
 ) -> Result<Body, Refusal> {
     let json = header(head, CONTENT_TYPE).is_some_and(|value| value.contains("json"));
-    if matches!(endpoint, Endpoint::Passthrough { .. }) && !json {
+    let encoding = header(head, CONTENT_ENCODING).filter(|value| *value != "identity");
+    if matches!(endpoint, Endpoint::Passthrough { .. }) && (!json || encoding.is_some()) {
         return Ok(Body::Flowing(incoming));
     }
-    if let Some(encoding) = header(head, CONTENT_ENCODING).filter(|value| *value != "identity") {
+    if let Some(encoding) = encoding {
         let message =
             format!("content-encoding `{encoding}` is not read here; send the body plain");
         return Err(Refusal::new(Reason::BadRequest, message));

@@ -83,14 +83,16 @@ impl Call {
         if self.models.is_empty() || globs.any(|glob| matches_glob(glob, model)) {
             return Ok(());
         }
-        let mut refusal = Refusal::new(
-            Reason::ModelNotAllowed,
-            format!(
-                "key `{}` may not call `{model}`; allowed: {}",
-                self.key,
-                self.models.join(", ")
-            ),
-        );
+        let (key, allowed) = (&self.key, self.models.join(", "));
+        if model.is_empty() {
+            let message = format!(
+                "key `{key}` may call {allowed} only, and this call names no model; send it with a \
+                 key that may call all"
+            );
+            return Err(Refusal::new(Reason::ModelNotAllowed, message));
+        }
+        let message = format!("key `{key}` may not call `{model}`; allowed: {allowed}");
+        let mut refusal = Refusal::new(Reason::ModelNotAllowed, message);
         refusal.param = Some("model".to_owned());
         Err(refusal)
     }

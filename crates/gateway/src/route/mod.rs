@@ -248,11 +248,23 @@ fn takes_any(upstream: &Upstream, _: &str) -> bool {
     upstream.models.iter().any(|glob| glob == ANY)
 }
 
+/// 12: more names than that are not read in an error.
+const NAMES_TOLD_MAX: usize = 12;
+
 fn unknown(setup: &Setup, model: &str) -> Refusal {
+    let names: Vec<&str> = setup.routes.keys().map(String::as_str).collect();
+    let names = match names.as_slice() {
+        [] => String::new(),
+        all if all.len() <= NAMES_TOLD_MAX => format!("; names of `[models]`: {}", all.join(", ")),
+        all => format!(
+            "; `GET /v1/models` lists the {} names of `[models]`",
+            all.len()
+        ),
+    };
     let mut refusal = Refusal::new(
         Reason::UnknownModel,
         format!(
-            "no configured provider serves `{model}`; configured: {}; name one as \
+            "no configured provider serves `{model}`; configured: {}{names}; name one as \
              `PROVIDER/{model}`, or list the model under a provider's `models`",
             setup.configured()
         ),

@@ -129,7 +129,7 @@ fn bodies() -> Vec<Mistake> {
             &GOOD.replace("fast", "llama-9"),
             404,
             "model_not_found",
-            "no configured provider serves `llama-9`",
+            "no configured provider serves `llama-9`; configured: anthropic, openai; names of `[models]`: fast",
         ),
         Mistake::new("oversized body", "", 413, "request_too_large", "4096 bytes")
             .bytes(vec![b' '; BODY_BYTES_MAX + 1]),

@@ -168,9 +168,14 @@ async fn a_judge_sees_quoted_data_and_nothing_of_the_client() {
         let mut names: Vec<String> = asked.headers.iter().map(|it| it.0.to_lowercase()).collect();
         names.sort();
         names.retain(|it| !["authorization", "x-api-key", "host"].contains(&it.as_str()));
-        let mut expect = vec!["accept", "content-length", "content-type"];
+        let mut expect = vec![
+            "accept",
+            "accept-encoding",
+            "content-length",
+            "content-type",
+        ];
         if judge == ANTHROPIC {
-            expect.insert(1, "anthropic-version");
+            expect.insert(2, "anthropic-version");
         }
         assert_eq!(names, expect);
         let (settled, _) = last(&stage, 1).await;

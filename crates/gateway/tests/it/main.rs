@@ -39,6 +39,7 @@ mod misbehaviour_faults;
 mod misbehaviour_world;
 mod models;
 mod names;
+mod passed;
 mod routes;
 mod runaway;
 mod settling;

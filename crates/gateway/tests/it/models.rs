@@ -22,7 +22,7 @@ async fn get(stage: &Stage, row: usize, path: &str) -> Response {
 }
 
 /// Only the client's key, with these models.
-fn only(models: &[&str]) -> Keyring {
+pub(crate) fn only(models: &[&str]) -> Keyring {
     Keyring::new([KeyRecord {
         id: "key_client".to_owned(),
         name: "client".to_owned(),
@@ -36,7 +36,7 @@ fn only(models: &[&str]) -> Keyring {
     }])
 }
 
-fn row(dialect: Dialect) -> usize {
+pub(crate) fn row(dialect: Dialect) -> usize {
     let row = SPOKEN.iter().position(|spoken| spoken.dialect == dialect);
     row.expect("every dialect is spoken")
 }
