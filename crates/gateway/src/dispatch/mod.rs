@@ -6,6 +6,7 @@
 mod agree;
 mod aside;
 pub mod cascade;
+pub mod connect;
 pub mod context;
 pub mod degrade;
 pub mod extras;

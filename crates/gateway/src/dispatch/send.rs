@@ -8,13 +8,12 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::Either;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use policy::dispatch::fault::Fault;
 use policy::refusal::{Reason, Refusal};
 
+use crate::dispatch::connect::{Connector, pinged};
 use crate::dispatch::pieces::Pieces;
 use crate::setup::{Limits, Upstream};
 
@@ -37,27 +36,17 @@ pub type Outgoing = Either<Pieces, Incoming>;
 /// The pooled HTTP client.
 #[derive(Clone, Debug)]
 pub struct Http {
-    client: Client<HttpsConnector<HttpConnector>, Outgoing>,
+    client: Client<Connector, Outgoing>,
 }
 
 impl Http {
-    /// A client that trusts what the system trusts; Mozilla's roots where it has none.
+    /// A client with no connections yet.
     pub fn new(limits: &Limits) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(limits.connect_timeout));
-        let trusting = HttpsConnectorBuilder::new().with_native_roots();
-        let tls = trusting
-            .unwrap_or_else(|_| HttpsConnectorBuilder::new().with_webpki_roots())
-            .https_or_http()
-            .enable_http1()
-            .enable_http2()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
+        let mut builder = Client::builder(TokioExecutor::new());
+        let client = pinged(&mut builder)
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
-            .build(tls);
+            .build(Connector::new(limits.connect_timeout));
         Self { client }
     }
 

@@ -4,6 +4,7 @@
 //! that hangs is given up within its limit. Limits pass on a paused clock.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use policy::ports::End;
 use testkit::client::{Client, exchange};
@@ -202,6 +203,21 @@ async fn a_silent_upstream_is_given_up() {
         upstream.gone(0).await;
         let calls = stage.books.settled(1).await;
         assert_eq!(calls[0].settled.as_ref().unwrap().end, End::UpstreamBroke);
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_hangs_is_given_up() {
+    // The system takes the connection; nobody ever says a word on it.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for (row, (body, ..)) in STREAMS.iter().enumerate() {
+        let mut setup = plain(&format!("https://{address}"));
+        setup.limits.connect_timeout = Duration::from_millis(50);
+        let stage = Stage::with(setup).await;
+        let refused = stage.ask(&SPOKEN[row], body).await;
+        assert_eq!(refused.status, 502);
+        assert_failure(row, &refused.text(), "cannot be reached");
     }
 }
 
