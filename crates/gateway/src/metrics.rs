@@ -7,15 +7,18 @@ use std::sync::atomic::AtomicU64;
 use policy::admit::book::Counts;
 use policy::admit::tally::{Notice, Spent};
 use policy::dispatch::fault::Fault;
+use policy::moment::Moment;
 use policy::money::PicoUsd;
-use policy::ports::{End, LedgerHealth};
+use policy::ports::{CallSettled, LedgerHealth, Leg};
 use policy::refusal::Reason;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use wire::usage::Tokens;
 
 use crate::admit::told;
 
@@ -150,6 +153,75 @@ impl BudgetCounters {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    provider: String,
+    class: &'static str,
+}
+
+/// Seconds: from a local server's first byte to the ten minutes that a call may wait for one.
+const SECONDS: [f64; 13] = [
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+];
+
+/// What legs used, and how long they and their calls took.
+#[derive(Clone, Debug)]
+struct Traffic {
+    tokens: Family<TokenLabels, Counter>,
+    first_byte: Family<ProviderLabels, Histogram, fn() -> Histogram>,
+    whole: Family<ProviderLabels, Histogram, fn() -> Histogram>,
+}
+
+impl Traffic {
+    fn registered(registry: &mut Registry) -> Self {
+        let seconds = || Histogram::new(SECONDS);
+        let traffic = Self {
+            tokens: Family::default(),
+            first_byte: Family::new_with_constructor(seconds),
+            whole: Family::new_with_constructor(seconds),
+        };
+        registry.register(
+            "tokens",
+            "Tokens of attempts, by class; no token is in two of them",
+            traffic.tokens.clone(),
+        );
+        registry.register(
+            "first_byte_seconds",
+            "From sending an attempt to the first byte of its answer",
+            traffic.first_byte.clone(),
+        );
+        registry.register(
+            "call_seconds",
+            "From a call's arrival to its end, all attempts included",
+            traffic.whole.clone(),
+        );
+        traffic
+    }
+
+    fn leg(&self, leg: &Leg) {
+        let usage = &leg.usage;
+        for (class, tokens) in [
+            ("uncached", usage.uncached),
+            ("cache_read", usage.cache_read),
+            ("cache_write", usage.cache_write.total()),
+            ("audio_input", usage.audio_input),
+            ("output", usage.output),
+            ("audio_output", usage.audio_output),
+        ] {
+            if tokens > Tokens(0) {
+                let provider = leg.provider.clone();
+                let labels = TokenLabels { provider, class };
+                self.tokens.get_or_create(&labels).inc_by(tokens.0);
+            }
+        }
+        if let Some(first) = leg.first_byte_at {
+            let provider = leg.provider.clone();
+            let took = self.first_byte.get_or_create(&ProviderLabels { provider });
+            took.observe(seconds(first.since(leg.sent_at)));
+        }
+    }
+}
+
 /// How the ledger's writing goes, as it says when it is asked.
 #[derive(Debug, Default)]
 struct LedgerGauges {
@@ -194,6 +266,7 @@ pub struct Metrics {
     saved: Family<ProviderLabels, Gauge<f64, AtomicU64>>,
     open: Gauge,
     budgets: BudgetCounters,
+    traffic: Traffic,
     ledger: LedgerGauges,
 }
 
@@ -245,6 +318,7 @@ impl Default for Metrics {
         );
         registry.register("calls_open", "Calls in flight", open.clone());
         let budgets = BudgetCounters::registered(&mut registry);
+        let traffic = Traffic::registered(&mut registry);
         let ledger = LedgerGauges::registered(&mut registry);
         Self {
             registry,
@@ -259,6 +333,7 @@ impl Default for Metrics {
             saved,
             open,
             budgets,
+            traffic,
             ledger,
         }
     }
@@ -275,17 +350,20 @@ impl Metrics {
         self.open.inc();
     }
 
-    /// A call is over.
-    pub fn settled(&self, provider: &str, end: End, cost: Option<PicoUsd>, saved: PicoUsd) {
+    /// A call that came at `at` is over.
+    pub fn settled(&self, provider: &str, at: Moment, row: &CallSettled, saved: PicoUsd) {
         self.open.dec();
+        row.legs.iter().for_each(|leg| self.traffic.leg(leg));
         let provider = provider.to_owned();
         let labels = CallLabels {
             provider: provider.clone(),
-            end: end.name(),
+            end: row.end.name(),
         };
         self.calls.get_or_create(&labels).inc();
         let labels = ProviderLabels { provider };
-        match cost {
+        let took = self.traffic.whole.get_or_create(&labels);
+        took.observe(seconds(row.at.since(at)));
+        match row.cost {
             Some(cost) => {
                 self.cost.get_or_create(&labels).inc_by(usd(cost));
                 self.saved.get_or_create(&labels).inc_by(usd(saved));
@@ -341,6 +419,15 @@ impl Metrics {
         }
         text
     }
+}
+
+/// Milliseconds for a graph.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus knows only floating point"
+)]
+fn seconds(millis: u64) -> f64 {
+    millis as f64 / 1e3
 }
 
 /// Money for a graph; the exact figures are in the ledger.

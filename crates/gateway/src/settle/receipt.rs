@@ -301,7 +301,7 @@ impl Receipt {
         self.log(&row, saved);
         self.gateway
             .metrics
-            .settled(&self.flight.provider, end, cost, saved);
+            .settled(&self.flight.provider, self.row.at, &row, saved);
         let (commit, committed) = oneshot::channel();
         let acknowledge = Box::new(move || {
             let_go();

@@ -89,6 +89,9 @@ async fn operators_see_whether_it_lives() {
         r#"tokenwise_refusals_total{reason="Unauthenticated"} 1"#,
         "tokenwise_calls_open 0",
         "tokenwise_ledger_failing 0",
+        r#"tokenwise_tokens_total{provider="openai",class="output"} 1"#,
+        r#"tokenwise_first_byte_seconds_count{provider="openai"} 1"#,
+        r#"tokenwise_call_seconds_bucket{le="600.0",provider="openai"} 1"#,
         "# EOF",
     ] {
         assert!(
