@@ -33,7 +33,8 @@ use crate::setup::loops::Loops;
 /// 32 MiB: Anthropic's own limit for `/v1/messages`; OpenAI's chat bodies stay below it.
 pub const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// 64 MiB: an answer that is not a stream is read whole to meter it; larger ones pass unmetered.
+/// 64 MiB: an answer that is not a stream is read whole to meter it. One that is passed through and says
+/// to be larger goes on unmetered.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// 10 s: a TCP and TLS handshake that takes longer has failed.

@@ -57,7 +57,7 @@ pub async fn relay(
     limits: &Limits,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let (head, body) = upstream.into_parts();
-    if head.status.is_success() && !is_whole(&head) {
+    if head.status.is_success() && (!is_whole(&head) || is_too_large(&head)) {
         let beginning = Beginning::default();
         let reading = reading(&head, meter);
         let idle = limits.idle_timeout;
@@ -85,9 +85,18 @@ pub fn broken(provider: &str, what: &str) -> Refusal {
     Refusal::new(Reason::UpstreamUnreachable, message)
 }
 
-/// Whether an answer is read whole before it goes on: JSON that is no stream of events.
+/// Whether an answer is read whole before it goes on: JSON that is no stream of events, and no lines
+/// of JSON, as the results of a batch.
 pub fn is_whole(head: &Parts) -> bool {
-    is(&head.headers, "json") && !is_event_stream(head)
+    let lines = ["jsonl", "ndjson", "event-stream"];
+    is(&head.headers, "json") && !lines.iter().any(|kind| is(&head.headers, kind))
+}
+
+/// Whether an answer says to be larger than what is read whole.
+fn is_too_large(head: &Parts) -> bool {
+    let length = head.headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    length.is_some_and(|bytes| bytes > ANSWER_BYTES_MAX)
 }
 
 /// Whether an answer is a stream of events.

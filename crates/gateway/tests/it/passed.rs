@@ -7,7 +7,8 @@
 use policy::admit::limit::Mode;
 use policy::admit::scope::Kind;
 use policy::money::PicoUsd;
-use testkit::client::exchange;
+use testkit::client::{Client, exchange};
+use testkit::http1::Piece;
 use testkit::upstream::{Step, Upstream};
 use wire::dialect::Dialect;
 
@@ -77,4 +78,32 @@ async fn what_is_compressed_travels_as_it_is() {
     );
     // What comes back is read here, so that it must come plain.
     assert_eq!(sent.header("accept-encoding"), Some("identity"));
+}
+
+#[tokio::test]
+async fn results_of_batches_are_not_waited_for() {
+    let row = row(Dialect::AnthropicMessages);
+    for head in [
+        Step::head(200, "application/x-jsonl"),
+        Step::head(200, "application/x-ndjson; charset=utf-8"),
+        // More than is ever read whole.
+        Step::Head(
+            200,
+            vec![
+                ("content-type".to_owned(), "application/json".to_owned()),
+                ("content-length".to_owned(), (65 << 20).to_string()),
+            ],
+        ),
+    ] {
+        let line = "{\"custom_id\":\"a\"}\n";
+        let script = vec![head, Step::Chunk(line.into()), Step::Gate];
+        let upstream = Upstream::scripted([script]).await;
+        let stage = Stage::with(plain(upstream.url())).await;
+        let mut client = Client::connect(&stage.url).await;
+        let path = "/v1/messages/batches/batch_1/results";
+        client.ask("GET", path, SPOKEN[row].headers, b"").await;
+        assert_eq!(client.head().await.unwrap().status(), 200);
+        // The rest is still to come.
+        assert_eq!(client.piece().await, Piece::Data(line.into()));
+    }
 }
