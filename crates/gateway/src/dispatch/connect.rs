@@ -26,9 +26,11 @@ const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBES: u32 = 4;
 
-/// 30 s: who has not acknowledged a request by then is gone. The system itself tries for 15 minutes.
+/// 2 min, as patient as the probes: who has acknowledged nothing of a request by then is gone. The system
+/// itself tries for 15 minutes. A window that stays closed counts, too, and an upstream that is busy with
+/// another call may leave a large body unread for a while.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(120);
 
 /// 20 s between pings of an HTTP/2 connection with open calls, which share it: when it dies, all of
 /// them would wait for their whole patience, and so would those that come after.

@@ -237,9 +237,9 @@ fn authenticate(
             None => Ok(None),
             Some(page) => {
                 let message = format!(
-                    "this request comes from a web page elsewhere (`{page}`), and an open gateway \
-                     takes none from there; let a program send it, or close the gateway with \
-                     `tokenwise keys create NAME`"
+                    "an open gateway takes no call from a web page elsewhere, as this may be one \
+                     (`{page}`); let a program send it to `localhost` or an address (a proxy: as \
+                     `host`), or close the gateway with `tokenwise keys create NAME`"
                 );
                 Err(Denied::Shut(Refusal::new(Reason::Unauthenticated, message)))
             }
