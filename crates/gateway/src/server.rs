@@ -1,7 +1,7 @@
 //! The listener: accepts connections, serves calls, and stops without losing any.
 //!
 //! **Invariant**: after `stop`, no new call begins and every begun one is settled before `run`
-//! returns (test `a_stop_waits_for_open_streams`).
+//! returns (tests `a_stop_waits_for_open_streams` and `a_stop_settles_what_does_not_end`).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,6 +26,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// 30 s: how long open answers may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// 1 s: for telling clients that their answers end here; those that do not listen are left.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// 1 s: a hold lives for minutes; a second more does not matter.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
@@ -61,11 +64,28 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
         }
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, gateway.tasks.finished())
-        .await
-        .is_err()
-    {
-        tracing::warn!("open answers were cut after the drain time");
+    drain(&gateway).await;
+}
+
+/// Waits for open answers; those that take too long end with an error, and are settled like others.
+async fn drain(gateway: &Gateway) {
+    tokio::select! {
+        () = gateway.tasks.finished() => return,
+        () = tokio::time::sleep(DRAIN) => {
+            tracing::warn!("open answers are cut off after the drain time");
+        }
+        () = gateway.tasks.hurried() => {
+            tracing::warn!("open answers are cut off, as was asked for");
+        }
+    }
+    gateway.stops.cut_off();
+    let last_words = tokio::time::timeout(LAST_WORDS, gateway.tasks.finished());
+    if last_words.await.is_err() {
+        gateway.tasks.abandon();
+        let gone = tokio::time::timeout(LAST_WORDS, gateway.tasks.finished());
+        if gone.await.is_err() {
+            tracing::error!("something did not end");
+        }
     }
 }
 
@@ -104,7 +124,10 @@ async fn connection(gateway: Arc<Gateway>, stream: TcpStream) {
         outcome = connection.as_mut() => outcome,
         () = gateway.tasks.stopping() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                outcome = connection => outcome,
+                () = gateway.tasks.abandoned() => return,
+            }
         }
     };
     if let Err(error) = outcome {

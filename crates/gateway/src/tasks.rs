@@ -14,6 +14,8 @@ use tokio_util::task::TaskTracker;
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    hurry: CancellationToken,
+    abandon: CancellationToken,
 }
 
 impl Tasks {
@@ -51,6 +53,26 @@ impl Tasks {
     pub fn stop(&self) {
         self.stop.cancel();
         self.tracker.close();
+    }
+
+    /// Asks for an end without patience for answers that are still open.
+    pub fn hurry(&self) {
+        self.hurry.cancel();
+    }
+
+    /// Completes when there is no more patience.
+    pub async fn hurried(&self) {
+        self.hurry.cancelled().await;
+    }
+
+    /// Lets go of whatever waits for a client.
+    pub fn abandon(&self) {
+        self.abandon.cancel();
+    }
+
+    /// Completes when clients are waited for no longer.
+    pub async fn abandoned(&self) {
+        self.abandon.cancelled().await;
     }
 
     /// Waits until all background work is done.

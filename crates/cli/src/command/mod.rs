@@ -72,8 +72,8 @@ impl Ending {
         })
     }
 
-    /// Completes with the first one.
-    pub(crate) async fn asked(mut self) {
+    /// Completes with the next one.
+    pub(crate) async fn asked(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

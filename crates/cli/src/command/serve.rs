@@ -58,7 +58,7 @@ async fn serve(
     environment: Environment,
 ) -> anyhow::Result<ExitCode> {
     // Whoever reads that it listens may stop it at once.
-    let ending = Ending::heard()?;
+    let mut ending = Ending::heard()?;
     let reload = reload_signal();
     let Started {
         gateway,
@@ -86,13 +86,19 @@ async fn serve(
         keys_version,
     );
     gateway.tasks.spawn(watch.run(reload));
-    let stopper = Arc::clone(&gateway);
-    gateway.tasks.spawn(async move {
+    let tasks = gateway.tasks.clone();
+    let stopping = async move {
         ending.asked().await;
-        tracing::info!("stopping; open answers may end");
-        stopper.tasks.stop();
-    });
-    server::run(gateway, listener).await;
+        tracing::info!("stopping; open answers may end, unless the signal comes again");
+        tasks.stop();
+        ending.asked().await;
+        tasks.hurry();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = server::run(gateway, listener) => {}
+        () = stopping => {}
+    }
     open.close()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -63,15 +63,17 @@ impl Served {
     }
 
     /// Asks it to end, and waits for it.
-    pub(crate) fn stop(mut self) -> Option<i32> {
+    pub(crate) fn stop(self) -> Option<i32> {
+        self.ends_by(&["-TERM"])
+    }
+
+    /// Sends these signals, and waits for its end.
+    fn ends_by(mut self, signals: &[&str]) -> Option<i32> {
         let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        for signal in signals {
+            let sent = Command::new("kill").args([signal, id.as_str()]).status();
+            assert!(sent.unwrap().success());
+        }
         self.child.wait().unwrap().code()
     }
 }
@@ -116,6 +118,39 @@ fn serve_says_where_it_listens_and_stops() {
         (&1.into(), &0.into())
     );
     assert_eq!(simulated.stop(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_open_answers_with_their_account() {
+    let home = Home::new();
+    // It would take longer than anybody waits for a gateway to stop.
+    let simulated = Served::start(home.command(&["simulate", "--next-frame-ms", "300"]));
+    let config = home.before(&format!("http://{}/v1", simulated.address), "");
+    let served = Served::start(home.command(&["serve", "--config", &config]));
+    let mut stream = TcpStream::connect(&served.address).unwrap();
+    let body = CALL.replace(r#""model""#, r#""stream":true,"model""#);
+    let body = body.replace("hi", "words:1000");
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while !line.starts_with("data:") {
+        line.clear();
+        assert_ne!(reader.read_line(&mut line).unwrap(), 0);
+    }
+    assert_eq!(served.ends_by(&["-TERM", "-INT"]), Some(0));
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains(r#""code":"shutting_down""#), "{rest}");
+    let call = home.json(&["explain", "last", "--json", "--config", &config]);
+    assert_eq!(call["settled"]["end"], "stopped");
+    assert!(
+        call["settled"]["cost_pico_usd"].as_i64().unwrap() > 0,
+        "{call}"
+    );
 }
 
 #[test]

@@ -60,6 +60,8 @@ pub struct Stops {
 #[derive(Debug, Default)]
 struct State {
     stopped: Stopped,
+    /// The gateway ends, and waits for nobody.
+    cut_off: bool,
     live: HashMap<CallId, Reached>,
 }
 
@@ -91,6 +93,13 @@ impl Stops {
         state.stopped = stopped;
     }
 
+    /// Ends every call under way, since the gateway ends itself.
+    pub fn cut_off(&self) {
+        let mut state = self.lock();
+        state.cut_off = true;
+        state.live.values().for_each(|call| call.token.cancel());
+    }
+
     /// Who is stopped.
     pub fn stopped(&self) -> Stopped {
         self.lock().stopped.clone()
@@ -106,6 +115,9 @@ impl Stops {
         let mut state = self.lock();
         if let Some(refusal) = state.stopped.refusal(key, &tasks) {
             return Err(refusal);
+        }
+        if state.cut_off {
+            return Err(ending());
         }
         let token = CancellationToken::new();
         let reached = Reached {
@@ -140,9 +152,18 @@ impl Live {
             stopped.refusal(&call.key, &call.tasks)
         });
         told.unwrap_or_else(|| {
+            if state.cut_off {
+                return ending();
+            }
             Refusal::new(Reason::Stopped, "this call was stopped by an operator")
         })
     }
+}
+
+/// What calls are told that the gateway does not wait for.
+fn ending() -> Refusal {
+    let message = "the gateway has stopped before this answer was whole; try again";
+    Refusal::new(Reason::ShuttingDown, message)
 }
 
 impl Drop for Live {

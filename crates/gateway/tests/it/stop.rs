@@ -3,11 +3,15 @@
 //! **Invariant**: a stop refuses what is new and finishes what is open.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use policy::money::PicoUsd;
+use policy::ports::End;
 use testkit::client::{Client, exchange};
 use testkit::http1::{Ending, Piece};
 use testkit::upstream::{Step, Upstream};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::stage::{SPOKEN, Stage, plain};
 
@@ -65,6 +69,66 @@ async fn a_stop_waits_for_open_streams() {
         TcpStream::connect(address).await.is_err(),
         "it still listens"
     );
+}
+
+/// One event, and then nothing for ever.
+fn endless() -> Vec<Step> {
+    let mut script = Step::events(&EVENTS[..1]);
+    script.push(Step::Hang);
+    script
+}
+
+#[tokio::test]
+async fn a_stop_settles_what_does_not_end() {
+    let upstream = Upstream::scripted([endless()]).await;
+    let mut stage = Stage::with(plain(upstream.url())).await;
+    let mut open = Client::connect(&stage.url).await;
+    open.ask("POST", SPOKEN[0].path, SPOKEN[0].headers, STREAM.as_bytes())
+        .await;
+    open.head().await.unwrap();
+    assert_eq!(open.piece().await, Piece::Data(EVENTS[0].into()));
+    stage.gateway.tasks.stop();
+    // The signal came again.
+    stage.gateway.tasks.hurry();
+    let Piece::Data(last) = open.piece().await else {
+        panic!("the client is told");
+    };
+    let last = String::from_utf8_lossy(&last).into_owned();
+    assert!(last.contains(r#""code":"shutting_down""#), "{last}");
+    assert_eq!(open.piece().await, Piece::End);
+    stage.stopped().await;
+    let calls = stage.books.settled(1).await;
+    let settled = calls[0].settled.as_ref().unwrap();
+    assert_eq!(settled.end, End::Stopped);
+    // What was seen of it has its price.
+    assert!(settled.cost > Some(PicoUsd::ZERO), "{settled:?}");
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_clients_that_read_nothing() {
+    let text = "x".repeat(32 << 10);
+    let event =
+        format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+    // 32 MiB: more than the buffers on the way to a client with a small one hold.
+    let upstream = Upstream::scripted([Step::events(&[event.as_str(); 1 << 10])]).await;
+    let mut stage = Stage::with(plain(upstream.url())).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let address = stage.url.trim_start_matches("http://");
+    let mut deaf = socket.connect(address.parse().unwrap()).await.unwrap();
+    let headers = SPOKEN[0].headers;
+    let request = testkit::client::request("POST", SPOKEN[0].path, headers, STREAM.as_bytes());
+    deaf.write_all(&request).await.unwrap();
+    upstream.request(0).await;
+    // The clock only goes on when nothing else does.
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::resume();
+    stage.gateway.tasks.stop();
+    stage.gateway.tasks.hurry();
+    stage.stopped().await;
+    let calls = stage.books.calls();
+    assert!(calls[0].settled.is_some(), "{calls:?}");
 }
 
 #[tokio::test]
