@@ -18,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::Gateway;
 use crate::admin;
 use crate::life::serve;
+use crate::receive::page;
+use crate::relay::cors;
 use crate::relay::reply::ReplyBody;
 use crate::settle::writing::Writing;
 
@@ -168,7 +170,18 @@ async fn respond(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response
     if admin::owns(request.uri().path()) {
         return admin::respond(gateway, request).await;
     }
-    Box::pin(serve(gateway, request)).await
+    let origin = page::welcome(request.headers(), gateway.setup.load().access);
+    let asked = origin
+        .as_ref()
+        .and_then(|origin| cors::preflight(&request, origin));
+    if let Some(answer) = asked {
+        return answer;
+    }
+    let mut response = Box::pin(serve(gateway, request)).await;
+    if let Some(origin) = &origin {
+        cors::tell(response.headers_mut(), origin);
+    }
+    response
 }
 
 fn page(status: StatusCode, kind: &'static str, text: String) -> Response<ReplyBody> {

@@ -47,6 +47,10 @@ impl Head {
         let length = self
             .header("content-length")
             .and_then(|value| value.trim().parse().ok());
+        // Whatever its headers say, such an answer has no body.
+        if matches!(self.status(), 204 | 304) {
+            return Framing::Length(0);
+        }
         match (chunked, length) {
             (true, _) => Framing::Chunked,
             (false, Some(length)) => Framing::Length(length),
@@ -274,5 +278,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n";
         check(chunked, ("abc", Broken)).await;
         check(&format!("{chunked}0\r\n\r\n"), ("abc", Whole)).await;
+        let (_, body, ending) = read(b"HTTP/1.1 204 No Content\r\n\r\nHTTP", 9).await;
+        assert_eq!((body, ending), (Vec::new(), Whole));
     }
 }

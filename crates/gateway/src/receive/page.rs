@@ -1,4 +1,4 @@
-//! Calls that a web page makes somebody's browser send: an open gateway does not take them.
+//! Calls that a web page makes somebody's browser send: an open gateway takes none from elsewhere.
 //!
 //! Whoever runs an open gateway on their own machine also visits web pages there, and any page can
 //! send requests to loopback. Without this, each could spend the provider's money (a plain `POST`
@@ -10,7 +10,9 @@
 use std::net::IpAddr;
 
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::setup::Access;
 
 /// The page beyond this machine that a request comes from, if it does: the `origin` that browsers
 /// add, or the name by which the page has reached loopback.
@@ -22,6 +24,17 @@ pub fn elsewhere(head: &Parts) -> Option<String> {
     let host = text(&head.headers, header::HOST).or_else(|| Some(head.uri.authority()?.as_str()));
     let host = host.filter(|host| !is_near(name_of(host)))?;
     Some(format!("host: {host}"))
+}
+
+/// The page that a request comes from and that may call: any where a key is asked for, for a page has
+/// none unless it was given one; pages of this machine otherwise.
+pub fn welcome(headers: &HeaderMap, access: Access) -> Option<HeaderValue> {
+    let origin = headers.get(header::ORIGIN)?;
+    let may_call = match access {
+        Access::Keys => true,
+        Access::Open => !is_foreign(origin.to_str().ok()?),
+    };
+    may_call.then(|| origin.clone())
 }
 
 /// Whether an origin is a web page that was not loaded from this machine. `null` is one: any page

@@ -4,6 +4,7 @@
 //! is settled (transcripts `streams`, test
 //! `streams_settle_before_their_last_byte`).
 
+pub mod cors;
 pub mod models;
 pub mod refuse;
 pub mod reply;

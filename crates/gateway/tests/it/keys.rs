@@ -151,3 +151,53 @@ async fn web_pages_need_a_key() {
         check(from_client, row, &[origin, key], (None, None)).await;
     }
 }
+
+#[tokio::test]
+async fn pages_with_a_key_can_call() {
+    let page = ("origin", "https://page.example");
+    let asked = [
+        page,
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "x-api-key, content-type"),
+        ("access-control-request-private-network", "true"),
+    ];
+    let answer = [Step::json(200, "{}")];
+    for spoken in &SPOKEN {
+        let upstream = Upstream::scripted(answer.clone()).await;
+        let stage = Stage::with(plain(upstream.url())).await;
+        let told = exchange(&stage.url, "OPTIONS", spoken.path, &asked, b"").await;
+        assert_eq!((told.status, told.text().as_str()), (204, ""));
+        let allowed = told.header("access-control-allow-headers");
+        assert_eq!(allowed, Some("x-api-key, content-type"));
+        let network = told.header("access-control-allow-private-network");
+        assert_eq!(network, Some("true"));
+        let body = body(spoken.dialect).as_bytes();
+        for (key, status) in [("tw-client", 200), ("tw-guess", 401)] {
+            let headers = [page, ("x-api-key", key)];
+            let answer = exchange(&stage.url, "POST", spoken.path, &headers, body).await;
+            assert_eq!(answer.status, status, "{}", answer.text());
+            let origin = answer.header("access-control-allow-origin");
+            assert_eq!(origin, Some("https://page.example"));
+            assert_eq!(answer.header("vary"), Some("origin"));
+        }
+        assert_eq!(upstream.requests().len(), 1);
+        // The admin API is for no page, and an `OPTIONS` of a program is a call like any other.
+        let admin = exchange(&stage.url, "OPTIONS", "/admin/v1/keys", &asked, b"").await;
+        assert_eq!(admin.header("access-control-allow-origin"), None);
+        let program = exchange(&stage.url, "OPTIONS", spoken.path, &asked[1..], b"").await;
+        assert_eq!((program.status, program.header("vary")), (405, None));
+    }
+    // Without keys, pages of this machine may call, and no others.
+    let upstream = Upstream::scripted([]).await;
+    let stage = Stage::with(open_from_client(upstream.url())).await;
+    for (origin, status) in [
+        ("http://localhost:3000", 204),
+        ("https://page.example", 405),
+    ] {
+        let asked = [[("origin", origin)].as_slice(), &asked[1..]].concat();
+        let told = exchange(&stage.url, "OPTIONS", "/v1/messages", &asked, b"").await;
+        assert_eq!(told.status, status);
+        let allowed = told.header("access-control-allow-origin");
+        assert_eq!(allowed, Some(origin).filter(|_| status == 204));
+    }
+}
