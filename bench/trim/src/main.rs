@@ -19,7 +19,7 @@ use bytes::Bytes;
 use gateway::Gateway;
 use gateway::clock::Clock;
 use gateway::dispatch::context::look;
-use gateway::dispatch::trim::{decided, trimming};
+use gateway::dispatch::trim::{Counter, decided, trimming};
 use gateway::life::{Service, conversation};
 use gateway::receive::keyring::Keyring;
 use gateway::receive::names::Names;
@@ -119,7 +119,7 @@ fn gateway(mode: LeverMode, context: &[Budget]) -> Arc<Gateway> {
         Arc::new(Standing),
         Arc::new(Memory::default()),
     );
-    gateway.trimming.count_with(count);
+    gateway.trimming.count_with(COUNTER);
     gateway
 }
 
@@ -142,9 +142,10 @@ thread_local! {
 }
 
 /// Counts as `serve` does.
-fn count(text: &str) -> u64 {
-    PIECES.with_borrow_mut(|pieces| pieces.tokens(text, &O200k).0)
-}
+const COUNTER: Counter = Counter {
+    tokens: |text| PIECES.with_borrow_mut(|pieces| pieces.tokens(text, &O200k).0),
+    more: |text, edited| PIECES.with_borrow_mut(|pieces| pieces.more(text, edited, &O200k)),
+};
 
 /// Draws numbers (splitmix64): the same for every run.
 struct Draws(u64);

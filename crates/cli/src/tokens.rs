@@ -9,6 +9,7 @@ mod o200k;
 
 use std::collections::HashMap;
 
+use policy::shape::edited::Edited;
 use serde_json::Value;
 use sim::replay::Sizes;
 use wire::prompt::{Chain, Kind, Part, Prompt, Segment};
@@ -40,6 +41,11 @@ impl O200k {
     /// Tokens of a plain text.
     pub(crate) fn count(text: &str) -> u64 {
         o200k::count(text)
+    }
+
+    /// Tokens that a text has more than another one that was made of it.
+    pub(crate) fn more(text: &str, edited: &Edited) -> i64 {
+        o200k::more(text, edited)
     }
 
     fn segment(&mut self, segment: &Segment, body: &[u8]) -> Tokens {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use gateway::Gateway;
 use gateway::clock::Clock;
+use gateway::dispatch::trim::Counter;
 use gateway::receive::keyring::Keyring;
 use gateway::setup::{Access, AskUsage, LeverMode, Rule, Setup};
 use policy::admit::book::hold::UnknownPrice;
@@ -58,7 +59,10 @@ pub(crate) async fn start(
     let ledger = Arc::clone(&open.ledger);
     let now = clock.now();
     let gateway = Gateway::new(setup, Keyring::new(records), clock, ledger);
-    gateway.trimming.count_with(O200k::count);
+    gateway.trimming.count_with(Counter {
+        tokens: O200k::count,
+        more: O200k::more,
+    });
     let trims = |rule: &Rule| rule.trim.level.is_some();
     if gateway.setup.load().rules.iter().any(trims) {
         // Unpacks the vocabulary now and not within the first call.

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use policy::money::PicoUsd;
+use policy::shape::edited::Edited;
 use policy::shape::trim::terms::Terms;
 use policy::shape::trim::{self, Count, Level, Technique};
 use serde::Deserialize;
@@ -53,13 +54,25 @@ impl TrimChoice {
 
 /// Counts texts, each one once.
 #[derive(Default)]
-struct Counted(HashMap<[u8; 32], Tokens>);
+struct Counted {
+    tokens: HashMap<[u8; 32], Tokens>,
+    more: HashMap<[[u8; 32]; 2], i64>,
+}
 
 impl Count for Counted {
     fn tokens(&mut self, text: &str) -> Tokens {
-        let known = self.0.entry(*blake3::hash(text.as_bytes()).as_bytes());
+        let known = self.tokens.entry(hash(text));
         *known.or_insert_with(|| Tokens(O200k::count(text)))
     }
+
+    fn more(&mut self, text: &str, edited: &Edited) -> i64 {
+        let known = self.more.entry([text, &edited.text].map(hash));
+        *known.or_insert_with(|| O200k::more(text, edited))
+    }
+}
+
+fn hash(text: &str) -> [u8; 32] {
+    *blake3::hash(text.as_bytes()).as_bytes()
 }
 
 /// Of so many, so many are still there.

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use bpe_openai::Tokenizer;
 use flate2::read::DeflateDecoder;
+use policy::shape::edited::Edited;
 use policy::shape::vocabulary::{Pieces, Vocabulary};
 
 /// What the build script has packed: half the bytes, for a sixth of a second at the first use.
@@ -59,12 +60,18 @@ pub(super) fn count(text: &str) -> u64 {
     PIECES.with_borrow_mut(|pieces| pieces.tokens(text, &Unpacked).0)
 }
 
+/// Tokens that a text has more than another one that was made of it.
+pub(super) fn more(text: &str, edited: &Edited) -> i64 {
+    PIECES.with_borrow_mut(|pieces| pieces.more(text, edited, &Unpacked))
+}
+
 #[cfg(test)]
 mod tests {
+    use policy::shape::edited::Writer;
     use policy::shape::vocabulary::next;
     use proptest::prelude::{Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
 
-    use super::{Unpacked, count};
+    use super::{Unpacked, count, more};
 
     fn expected(text: &str) -> u64 {
         bpe_openai::o200k_base().count(text) as u64
@@ -119,6 +126,25 @@ mod tests {
             for text in [text, words, mixed] {
                 prop_assert_eq!(count(&text), expected(&text));
             }
+        }
+
+        #[test]
+        fn differences_are_those_of_the_counts(
+            parts in prop::collection::vec((mixed(), any::<bool>(), "[ -~\n]{0,3}"), 0..6),
+        ) {
+            let text: String = parts.iter().map(|(part, ..)| part.as_str()).collect();
+            let mut writer = Writer::of(&text);
+            let mut from = 0;
+            for (part, is_kept, said) in &parts {
+                writer.say(said);
+                if *is_kept {
+                    writer.keep(from..from + part.len());
+                }
+                from += part.len();
+            }
+            let edited = writer.finish();
+            let expect = count(&text).cast_signed() - count(&edited.text).cast_signed();
+            prop_assert_eq!(more(&text, &edited), expect, "{:?} {:?}", text, edited);
         }
 
         #[test]

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use policy::lately::Lately;
 use policy::shape::context::budget::{Step, beyond};
+use policy::shape::edited::Edited;
 use policy::shape::trim::prune::Prune;
 use policy::shape::trim::session::{Held, Thinking, Why, decide};
 use policy::shape::trim::terms::Terms;
@@ -23,7 +24,7 @@ use wire::dialect::request::Request;
 use wire::prompt::Kind;
 use wire::splice::Splice;
 use wire::usage::{CacheWrites, Tokens, Ttl, Usage};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::life::Service;
 use crate::route::Plan;
@@ -38,8 +39,23 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// Others are worked through anew, with the same result.
 const READY_MAX: usize = 32;
 
-/// How the tokens of a text are counted.
-pub type Counter = fn(&str) -> u64;
+/// How tokens are counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter {
+    /// Tokens of a text.
+    pub tokens: fn(&str) -> u64,
+    /// Tokens that a text has more than another one that was made of it; below zero if it has fewer.
+    pub more: fn(&str, &Edited) -> i64,
+}
+
+/// Where nobody has said how.
+const BY_BYTES: Counter = Counter {
+    tokens: |text| text.len() as u64 / BYTES_PER_TOKEN,
+    more: |text, edited| {
+        let [before, after] = [text, &edited.text].map(|text| (BY_BYTES.tokens)(text));
+        before.cast_signed() - after.cast_signed()
+    },
+};
 
 /// What the trim lever knows.
 #[derive(Debug)]
@@ -49,6 +65,8 @@ pub struct TrimLever {
     ready: Mutex<Lately<Arc<Mutex<Option<Progress>>>>>,
     /// Tokens by the hash of a text: a conversation says again what it said before.
     counted: Mutex<Lately<Tokens>>,
+    /// How many more one text has than another, by the hashes of both.
+    compared: Mutex<Lately<i64>>,
     counter: OnceLock<Counter>,
 }
 
@@ -58,6 +76,7 @@ impl Default for TrimLever {
             held: Mutex::default(),
             ready: Mutex::new(Lately::new(READY_MAX)),
             counted: Mutex::default(),
+            compared: Mutex::default(),
             counter: OnceLock::new(),
         }
     }
@@ -69,11 +88,8 @@ impl TrimLever {
         self.counter.get_or_init(|| counter);
     }
 
-    fn count(&self, text: &str) -> Tokens {
-        match self.counter.get() {
-            Some(counter) => Tokens(counter(text)),
-            None => Tokens(text.len() as u64 / BYTES_PER_TOKEN),
-        }
+    fn counter(&self) -> Counter {
+        self.counter.get().copied().unwrap_or(BY_BYTES)
     }
 }
 
@@ -94,7 +110,7 @@ impl TrimLever {
     }
 }
 
-/// Counts each text once.
+/// Counts each text once, and compares each two of them once.
 pub(super) struct Counted<'l>(pub(super) &'l TrimLever);
 
 impl Count for Counted<'_> {
@@ -102,9 +118,19 @@ impl Count for Counted<'_> {
         let hash = xxh3_64(text.as_bytes());
         let known = lock(&self.0.counted).get(hash);
         known.unwrap_or_else(|| {
-            let tokens = self.0.count(text);
+            let tokens = Tokens((self.0.counter().tokens)(text));
             lock(&self.0.counted).put(hash, tokens);
             tokens
+        })
+    }
+
+    fn more(&mut self, text: &str, edited: &Edited) -> i64 {
+        let hash = xxh3_64_with_seed(edited.text.as_bytes(), xxh3_64(text.as_bytes()));
+        let known = lock(&self.0.compared).get(hash);
+        known.unwrap_or_else(|| {
+            let more = (self.0.counter().more)(text, edited);
+            lock(&self.0.compared).put(hash, more);
+            more
         })
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod cache;
 pub mod context;
+pub mod edited;
 pub mod focus;
 pub mod trim;
 pub mod vocabulary;

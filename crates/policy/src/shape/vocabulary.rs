@@ -3,10 +3,17 @@
 //! A text is cut into pieces, and each piece is encoded by itself. Pieces of plain ASCII are cut here, and
 //! what a short piece comes to is remembered; for all others the vocabulary is asked.
 //!
+//! Of a text that was made of another one, only what differs is looked at.
+//!
 //! **Invariant**: the pieces, and so the tokens, are the vocabulary's own (properties
-//! `pieces_are_those_of_the_pattern` and `any_text_counts_as_in_the_crate` in `cli`, which has one).
+//! `pieces_are_those_of_the_pattern` and `any_text_counts_as_in_the_crate` in `cli`, which has one), and
+//! so are differences (property `differences_are_those_of_the_counts`, here and in `cli`).
+
+use std::cmp::Ordering;
 
 use wire::usage::Tokens;
+
+use super::edited::{Edited, Kept};
 
 /// Pieces of so many bytes are remembered: they fit into one number with their length and their tokens.
 const PIECE_BYTES_MAX: usize = 14;
@@ -44,6 +51,41 @@ impl Pieces {
             at += length;
         }
         Tokens(tokens)
+    }
+
+    /// Tokens that a text has more than another one that was made of it; below zero if it has fewer.
+    ///
+    /// Both are cut piece by piece where they differ, until a piece begins at the same place of a part
+    /// that is kept: from there on they are cut alike, up to the last place in it that parts pieces
+    /// whatever follows.
+    pub fn more(&mut self, text: &str, edited: &Edited, vocabulary: &impl Vocabulary) -> i64 {
+        let mut before = Side::of(text);
+        let mut after = Side::of(&edited.text);
+        let end = Kept {
+            from: text.len(),
+            at: edited.text.len(),
+            bytes: 0,
+        };
+        for kept in edited.kept.iter().chain([&end]) {
+            let ends = [kept.from + kept.bytes, kept.at + kept.bytes];
+            // The one that is behind goes on, until both begin a piece at the same place.
+            while let Some((side, end)) = match (before.at + kept.at).cmp(&(after.at + kept.from)) {
+                Ordering::Equal if before.at >= kept.from => None,
+                Ordering::Less | Ordering::Equal => Some((&mut before, ends[0])),
+                Ordering::Greater => Some((&mut after, ends[1])),
+            } {
+                if side.at >= end || !side.step(self, vocabulary) {
+                    break;
+                }
+            }
+            if before.at + kept.at == after.at + kept.from {
+                let same = text.as_bytes().get(before.at..ends[0]);
+                let cut = same.and_then(last_cut).unwrap_or(0);
+                before.at += cut;
+                after.at += cut;
+            }
+        }
+        before.tokens.cast_signed() - after.tokens.cast_signed()
     }
 
     fn of(&mut self, text: &str, at: usize, length: usize, vocabulary: &impl Vocabulary) -> u64 {
@@ -92,6 +134,40 @@ fn key(text: &[u8], at: usize, length: usize) -> u128 {
 const fn place(key: u128) -> usize {
     let mixed = (key as u64 ^ ((key >> 64) as u64).rotate_left(23)).wrapping_mul(SPREAD);
     (mixed >> (64 - PIECES_MAX.trailing_zeros())) as usize
+}
+
+/// A text that is counted piece by piece.
+struct Side<'t> {
+    text: &'t str,
+    at: usize,
+    tokens: u64,
+}
+
+impl<'t> Side<'t> {
+    const fn of(text: &'t str) -> Self {
+        let (at, tokens) = (0, 0);
+        Self { text, at, tokens }
+    }
+
+    /// Counts the next piece, if there is one.
+    fn step(&mut self, pieces: &mut Pieces, vocabulary: &impl Vocabulary) -> bool {
+        let Some(length) = next(self.text, self.at, vocabulary) else {
+            return false;
+        };
+        self.tokens += pieces.of(self.text, self.at, length, vocabulary);
+        self.at += length;
+        true
+    }
+}
+
+/// The last place in a text at which a piece begins, whatever is before and behind the text: after a word
+/// or a figure, and before a blank or a sign that goes on neither.
+fn last_cut(text: &[u8]) -> Option<usize> {
+    let parts = |pair: &[u8]| {
+        matches!(pair, [last, first] if last.is_ascii_alphanumeric()
+            && first.is_ascii() && !first.is_ascii_alphanumeric() && *first != b'\'')
+    };
+    text.windows(2).rposition(parts).map(|place| place + 1)
 }
 
 /// Bytes of the piece that begins at a place; none at the end.
@@ -224,7 +300,47 @@ fn blanks(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{any, prop, prop_assert_eq, proptest};
+
+    use super::super::edited::Writer;
     use super::{Pieces, Vocabulary, next};
+
+    /// Every piece is a token, so that a text that is cut otherwise counts otherwise.
+    struct Whole;
+
+    impl Vocabulary for Whole {
+        fn first_piece(&self, text: &str) -> usize {
+            Bytes.first_piece(text)
+        }
+        fn piece_tokens(&self, _: &str) -> u64 {
+            1
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn differences_are_those_of_the_counts(
+            parts in prop::collection::vec(("[a-zA-Z0-9 .'/\n=é]{0,9}", any::<bool>()), 0..9),
+            said in "[a-z0-9 .\n]{0,3}",
+        ) {
+            let text: String = parts.iter().map(|(part, _)| part.as_str()).collect();
+            let mut writer = Writer::of(&text);
+            let mut from = 0;
+            for (part, is_kept) in &parts {
+                if *is_kept {
+                    writer.keep(from..from + part.len());
+                } else {
+                    writer.say(&said);
+                }
+                from += part.len();
+            }
+            let edited = writer.finish();
+            let mut pieces = Pieces::default();
+            let [before, after] =
+                [&text, &edited.text].map(|text| pieces.tokens(text, &Whole).0.cast_signed());
+            prop_assert_eq!(pieces.more(&text, &edited, &Whole), before - after, "{:?}", edited);
+        }
+    }
 
     /// Every byte is a token, and every other letter a piece.
     struct Bytes;

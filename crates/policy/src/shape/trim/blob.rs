@@ -6,7 +6,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::lines;
+use super::lined::Lined;
 
 /// Keys, hashes and tokens that somebody may need are shorter.
 const DATA_BYTES_MIN: usize = 400;
@@ -24,15 +24,14 @@ const MINIFIED_HEAD_BYTES: usize = 600;
 const MINIFIED_BYTES_PER_BLANK: usize = 15;
 
 /// The text without encoded data; none if it has none.
-pub(super) fn left_out(text: &str) -> Option<String> {
+pub(super) fn left_out(text: &Lined<'_>) -> Option<String> {
     let is_long = |line: &str| line.len() >= DATA_BYTES_MIN;
-    let lines = lines(text);
-    if !lines.iter().any(|line| is_long(line)) {
+    if !text.lines.iter().any(|line| is_long(line)) {
         return None;
     }
-    let mut out = String::with_capacity(text.len());
+    let mut out = String::with_capacity(text.text.len());
     let mut is_shorter = false;
-    for (index, line) in lines.into_iter().enumerate() {
+    for (index, line) in text.lines.iter().copied().enumerate() {
         if index > 0 {
             out.push('\n');
         }
@@ -102,7 +101,11 @@ fn replace(data: &str, head_bytes: usize, what: &str, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::left_out;
+    use super::super::lined::Lined;
+
+    fn left_out(text: &str) -> Option<String> {
+        super::left_out(&Lined::of(text))
+    }
 
     #[test]
     fn data_is_left_out_and_words_are_not() {

@@ -5,6 +5,8 @@
 
 use wire::json::{Key, Node, Tape};
 
+use super::super::edited::{Edited, Writer};
+
 /// Two objects as rows are no shorter than they were.
 const ROWS_MIN: usize = 3;
 
@@ -12,12 +14,12 @@ const ROWS_MIN: usize = 3;
 const HINT_MEMBERS: usize = 2;
 
 /// The text written more shortly; none if it is not a JSON object or array.
-pub(super) fn written(text: &str) -> Option<String> {
+pub(super) fn written(text: &str) -> Option<Edited> {
     let is_candidate = text.trim_start().starts_with(['{', '[']);
     let tape = is_candidate.then(|| Tape::read(text.as_bytes()).ok())??;
-    let mut out = String::with_capacity(text.len());
+    let mut out = Writer::of(text);
     write(tape.root(), &mut out);
-    Some(out)
+    Some(out.finish())
 }
 
 /// What stands for a JSON text that was sent before: its first plain members.
@@ -37,11 +39,11 @@ pub(super) fn hint(text: &str) -> Option<String> {
     ))
 }
 
-fn write(node: Node<'_>, out: &mut String) {
+fn write(node: Node<'_>, out: &mut Writer<'_>) {
     if node.is_array() {
         match names_of_all(node.items()) {
             Some(names) => table(&names, node.items().map(|row| (None, row)), out),
-            None => listed(node.items(), out, |item, out| write(item, out), ['[', ']']),
+            None => listed(node.items(), out, |item, out| write(item, out), ["[", "]"]),
         }
     } else if node.is_object() {
         if let Some(names) = names_of_all(node.members().map(|(_, value)| value)) {
@@ -49,64 +51,64 @@ fn write(node: Node<'_>, out: &mut String) {
             table(&names, rows, out);
             return;
         }
-        let member = |(key, value): (Key<'_>, Node<'_>), out: &mut String| {
+        let member = |(key, value): (Key<'_>, Node<'_>), out: &mut Writer<'_>| {
             quoted(key.raw(), out);
-            out.push(':');
+            out.say(":");
             write(value, out);
         };
-        listed(node.members(), out, member, ['{', '}']);
+        listed(node.members(), out, member, ["{", "}"]);
     } else {
-        out.push_str(node.raw());
+        out.keep(node.span());
     }
 }
 
 /// Writes a name as it was written.
-fn quoted(name: &str, out: &mut String) {
-    out.push('"');
-    out.push_str(name);
-    out.push('"');
+fn quoted(name: &str, out: &mut Writer<'_>) {
+    out.say("\"");
+    out.say(name);
+    out.say("\"");
 }
 
 fn listed<T>(
     items: impl Iterator<Item = T>,
-    out: &mut String,
-    mut each: impl FnMut(T, &mut String),
-    brackets: [char; 2],
+    out: &mut Writer<'_>,
+    mut each: impl FnMut(T, &mut Writer<'_>),
+    brackets: [&str; 2],
 ) {
-    out.push(brackets[0]);
+    out.say(brackets[0]);
     for (index, item) in items.enumerate() {
         if index > 0 {
-            out.push(',');
+            out.say(",");
         }
         each(item, out);
     }
-    out.push(brackets[1]);
+    out.say(brackets[1]);
 }
 
 /// Rows under the names of their members, by name where they had one.
 fn table<'t>(
     names: &[&str],
     rows: impl Iterator<Item = (Option<&'t str>, Node<'t>)>,
-    out: &mut String,
+    out: &mut Writer<'_>,
 ) {
     let mut rows = rows.peekable();
     let brackets = match rows.peek() {
-        Some((Some(_), _)) => ['{', '}'],
-        Some((None, _)) | None => ['[', ']'],
+        Some((Some(_), _)) => ["{", "}"],
+        Some((None, _)) | None => ["[", "]"],
     };
-    out.push_str("{\"columns\":");
-    listed(names.iter(), out, |name, out| quoted(name, out), ['[', ']']);
-    out.push_str(",\"rows\":");
-    let row = |(name, row): (Option<&str>, Node<'_>), out: &mut String| {
+    out.say("{\"columns\":");
+    listed(names.iter(), out, |name, out| quoted(name, out), ["[", "]"]);
+    out.say(",\"rows\":");
+    let row = |(name, row): (Option<&str>, Node<'_>), out: &mut Writer<'_>| {
         if let Some(name) = name {
             quoted(name, out);
-            out.push(':');
+            out.say(":");
         }
         let values = row.members().map(|(_, value)| value);
-        listed(values, out, write, ['[', ']']);
+        listed(values, out, write, ["[", "]"]);
     };
     listed(rows, out, row, brackets);
-    out.push('}');
+    out.say("}");
 }
 
 /// The names of the members of every value, if they are objects with the same ones in one order.
@@ -135,7 +137,7 @@ mod tests {
     #[test]
     fn objects_of_one_kind_become_rows() {
         let check = |text: &str, expect: Option<&str>| {
-            assert_eq!(written(text).as_deref(), expect, "{text}");
+            assert_eq!(written(text).map(|it| it.text).as_deref(), expect, "{text}");
         };
         check("no json", None);
         check(
@@ -218,7 +220,7 @@ mod tests {
         fn values_stay_as_they_stood(value in value()) {
             if value.is_array() || value.is_object() {
                 let text = serde_json::to_string_pretty(&value).unwrap();
-                let shorter: Value = serde_json::from_str(&written(&text).unwrap()).unwrap();
+                let shorter: Value = serde_json::from_str(&written(&text).unwrap().text).unwrap();
                 prop_assert_eq!(restored(shorter), value);
             }
         }

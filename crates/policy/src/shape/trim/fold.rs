@@ -7,12 +7,15 @@
 //! keeps its first and last lines (tests `the_middle_of_a_run_is_left_out` and
 //! `rounds_of_known_lines_are_left_out`).
 
-use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
+use foldhash::{HashMap, HashSet};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{failure, lines};
+use super::super::edited::{Edited, Writer};
+use super::failure;
+use super::kind::{is_written, kinds, progress};
+use super::lined::Lined;
 
 /// Of eight lines, two at each end stay and a note takes the place of four.
 const RUN_MIN: usize = 8;
@@ -24,40 +27,13 @@ const ENDS: usize = 2;
 const OMITTED_MIN: usize = 3;
 
 /// A kind of line is known when the text has shown it so often.
-const KNOWN_AFTER: u32 = 3;
+pub(super) const KNOWN_AFTER: u32 = 3;
 
 /// What a run of one kind has beyond those after which the kind is known; rounds have more.
 const REPEATED_MIN: usize = RUN_MIN - KNOWN_AFTER as usize;
 
 /// Fewer lines of known kinds may be a table or a list that somebody reads.
 const ROUNDS_MIN: usize = 12;
-
-/// A word and the sign between it and the next one: what a list repeats.
-const REPEATED_WITHIN: usize = 2;
-
-/// What progress of package managers and compilers begins with: names and versions follow.
-const PROGRESS: [&str; 17] = [
-    "Collecting ",
-    "Compiling ",
-    "Downloaded ",
-    "Downloading ",
-    "Fetched ",
-    "Get:",
-    "Hit:",
-    "Ign:",
-    "Installing ",
-    "Preparing to unpack ",
-    "Progress (",
-    "Requirement already satisfied",
-    "Selecting previously ",
-    "Setting up ",
-    "Unpacking ",
-    "Using cached ",
-    "[INFO] Download",
-];
-
-/// What a passed test ends with, figures and brackets aside.
-const PASSED: [&str; 4] = ["PASSED", "... ok", "✓", "passed"];
 
 /// Notes the names and figures of a text as asked about.
 pub(super) fn ask(text: &str, asked: &mut HashSet<u64>) {
@@ -78,33 +54,40 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The text with a note in the middle of each run; none if there is none.
-pub(super) fn folded(text: &str, asked: &HashSet<u64>) -> Option<String> {
-    let lines: Vec<&str> = lines(text);
+pub(super) fn folded(text: &Lined<'_>, asked: &HashSet<u64>) -> Option<Edited> {
+    let Lined { text, lines } = text;
     if lines.len() < RUN_MIN {
         return None;
     }
-    let mut shape = Shape::default();
-    let kinds: Vec<Option<u64>> = lines.iter().map(|line| shape.kind(line)).collect();
+    let kinds = kinds(lines);
     if repeated(&kinds) < REPEATED_MIN {
         return None;
     }
-    let known = known(&kinds, &lines);
-    let mut out: Vec<Cow<'_, str>> = Vec::with_capacity(lines.len());
-    let (mut at, mut is_folded) = (0, false);
+    let known = known(&kinds, lines);
+    let mut folding = Folding {
+        asked,
+        end: text.len(),
+        from: 0,
+        omitted: 0..0,
+        omitted_lines: 0,
+        is_folded: false,
+        out: Writer::of(text),
+    };
+    let mut at = 0;
     while at < lines.len() {
-        let mut length = run(&kinds, &lines, at);
+        let mut length = run(&kinds, lines, at);
         if length < RUN_MIN {
             length = rounds(&known, at).max(length);
         }
         let run = lines.get(at..at + length).unwrap_or_default();
         if length >= RUN_MIN {
-            is_folded |= fold(run, asked, &mut out);
+            folding.fold(run);
         } else {
-            out.extend(run.iter().map(|line| Cow::Borrowed(*line)));
+            folding.keep(run);
         }
         at += length;
     }
-    is_folded.then(|| out.join("\n"))
+    folding.is_folded.then(|| folding.out.finish())
 }
 
 /// Lines of kinds that the text has shown often enough before to be known.
@@ -133,7 +116,7 @@ fn run(kinds: &[Option<u64>], lines: &[&str], at: usize) -> usize {
 
 /// What is known of a line: none if it is empty.
 fn known(kinds: &[Option<u64>], lines: &[&str]) -> Vec<Option<bool>> {
-    let mut shown: HashMap<u64, u32> = HashMap::new();
+    let mut shown: HashMap<u64, u32> = HashMap::default();
     let of_line = |(kind, line): (&Option<u64>, &&str)| {
         if line.trim().is_empty() {
             return None;
@@ -145,21 +128,6 @@ fn known(kinds: &[Option<u64>], lines: &[&str]) -> Vec<Option<bool>> {
         }))
     };
     kinds.iter().zip(lines).map(of_line).collect()
-}
-
-/// What a line of progress begins with.
-fn progress(trimmed: &str) -> Option<&'static str> {
-    let first = trimmed.as_bytes().first()?;
-    let may_be = |word: &&&str| word.as_bytes().first() == Some(first);
-    let mut words = PROGRESS.iter().filter(may_be);
-    words.find(|word| trimmed.starts_with(**word)).copied()
-}
-
-/// Whether a line looks like a part of a program or of data: it is read as it is written.
-fn is_written(line: &str) -> bool {
-    let is_sign = |byte: &u8| matches!(byte, b'"' | b';' | b'=' | b'{');
-    // All bytes are looked at, since that is done many at a time.
-    line.bytes().filter(is_sign).count() > 0 || line.trim_end().ends_with([',', ':', '}'])
 }
 
 /// How many lines from one on are of known kinds, or empty between such; none if they are few.
@@ -179,139 +147,85 @@ fn rounds(known: &[Option<bool>], at: usize) -> usize {
     if count >= ROUNDS_MIN { length } else { 0 }
 }
 
-fn fold<'t>(run: &[&'t str], asked: &HashSet<u64>, out: &mut Vec<Cow<'t, str>>) -> bool {
-    let mut omitted: Vec<&str> = Vec::new();
-    let mut is_folded = false;
-    for (index, line) in run.iter().enumerate() {
-        let is_end = index < ENDS || index + ENDS >= run.len();
-        let is_asked = || names(line).any(|word| asked.contains(&xxh3_64(word.as_bytes())));
-        if is_end || failure::is_reported(line) || is_asked() {
-            is_folded |= close(&mut omitted, out);
-            out.push(Cow::Borrowed(*line));
-        } else {
-            omitted.push(line);
-        }
-    }
-    is_folded
+/// A text that is being folded.
+struct Folding<'t> {
+    asked: &'t HashSet<u64>,
+    /// Where the text ends.
+    end: usize,
+    /// Where the next line begins.
+    from: usize,
+    /// What is left out of the run so far, if there is enough of it.
+    omitted: Range<usize>,
+    omitted_lines: usize,
+    is_folded: bool,
+    out: Writer<'t>,
 }
 
-/// Writes a note for what was left out, or the lines themselves if they are few.
-fn close<'t>(omitted: &mut Vec<&'t str>, out: &mut Vec<Cow<'t, str>>) -> bool {
-    let lines = std::mem::take(omitted);
-    let is_folded = lines.len() >= OMITTED_MIN;
-    if is_folded {
-        let note = format!("[{} similar lines left out]", lines.len());
-        out.push(Cow::Owned(note));
-    } else {
-        out.extend(lines.into_iter().map(Cow::Borrowed));
-    }
-    is_folded
-}
-
-/// Whether a word of one letter ends with it: a direction, a choice, a name of a column.
-fn is_end(next: Option<&char>) -> bool {
-    next.is_none_or(|next| !next.is_alphanumeric())
-}
-
-/// Room for what lines look like.
-#[derive(Debug, Default)]
-struct Shape {
-    whole: Vec<u8>,
-    short: Vec<u8>,
-}
-
-impl Shape {
-    /// What a line says, its figures aside; none for lines that are mostly figures, or say nothing.
-    fn kind(&mut self, line: &str) -> Option<u64> {
-        let trimmed = line.trim();
-        if let Some(word) = progress(trimmed) {
-            return Some(xxh3_64(word.as_bytes()));
-        }
-        let said = trimmed.trim_end_matches(|letter| {
-            matches!(
-                letter,
-                ' ' | '[' | ']' | '(' | ')' | '%' | '.' | 's' | '0'..='9'
-            )
-        });
-        if let Some(word) = PASSED.iter().find(|word| said.ends_with(*word)) {
-            return Some(xxh3_64(word.as_bytes()));
-        }
-        let is_said = !is_written(trimmed);
-        let (letters, figures) = if trimmed.is_ascii() {
-            self.read(trimmed.bytes().map(char::from), is_said)
-        } else {
-            self.read(trimmed.chars(), is_said)
-        };
-        // A line that ends with a percentage is progress, whatever is said of sizes and versions.
-        let says = letters >= 4 && (letters >= figures || trimmed.ends_with('%'));
-        says.then(|| {
-            self.without_repeats();
-            xxh3_64(&self.short)
-        })
+impl Folding<'_> {
+    /// Goes past a line and its end.
+    fn next(&mut self, line: &str) -> Range<usize> {
+        let from = self.from;
+        self.from += line.len() + 1;
+        from..self.from.min(self.end)
     }
 
-    /// Reads what a line looks like; gives its letters and figures.
-    fn read(&mut self, line: impl Iterator<Item = char>, is_said: bool) -> (usize, usize) {
-        let (mut letters, mut figures) = (0, 0);
-        self.whole.clear();
-        let (mut is_inside, mut last) = (false, 'x');
-        let mut line = line.peekable();
-        while let Some(letter) = line.next() {
-            let is_letter = letter.is_alphabetic();
-            let class = match letter {
-                '0'..='9' => {
-                    figures += 1;
-                    '0'
+    fn keep(&mut self, lines: &[&str]) {
+        for line in lines {
+            let line = self.next(line);
+            self.out.keep(line);
+        }
+    }
+
+    fn fold(&mut self, run: &[&str]) {
+        for (index, line) in run.iter().enumerate() {
+            let is_end = index < ENDS || index + ENDS >= run.len();
+            let asked = self.asked;
+            let is_asked = || names(line).any(|word| asked.contains(&xxh3_64(word.as_bytes())));
+            let is_kept = is_end || failure::is_reported(line) || is_asked();
+            let line = self.next(line);
+            if is_kept {
+                self.close();
+                self.out.keep(line);
+            } else {
+                if self.omitted_lines == 0 {
+                    self.omitted.start = line.start;
                 }
-                '#' | '=' | '>' | '█' | '━' | '─' | ' ' | '.' => ' ',
-                _ if is_letter && is_said && !is_inside && is_end(line.peek()) => '0',
-                _ => {
-                    letters += usize::from(is_letter);
-                    letter
-                }
-            };
-            if class != last || !matches!(class, '0' | ' ') {
-                match u8::try_from(class) {
-                    Ok(byte @ ..=0x7f) => self.whole.push(byte),
-                    _ => self.whole.extend(class.encode_utf8(&mut [0; 4]).bytes()),
-                }
-                last = class;
+                self.omitted.end = line.end;
+                self.omitted_lines += 1;
             }
-            is_inside = is_letter || letter.is_numeric();
         }
-        (letters, figures)
     }
 
-    /// A list of one kind of thing is of one kind, however long it is.
-    fn without_repeats(&mut self) {
-        self.short.clear();
-        let mut lately: [Option<&[u8]>; REPEATED_WITHIN] = [None; REPEATED_WITHIN];
-        for word in self.whole.split(|byte| *byte == b' ') {
-            if lately.contains(&Some(word)) {
-                continue;
-            }
-            if lately.last() != Some(&None) {
-                self.short.push(b' ');
-            }
-            self.short.extend(word);
-            lately.rotate_left(1);
-            if let Some(last) = lately.last_mut() {
-                *last = Some(word);
-            }
+    /// Writes a note for what was left out, or the lines themselves if they are few.
+    fn close(&mut self) {
+        let lines = std::mem::take(&mut self.omitted_lines);
+        if lines >= OMITTED_MIN {
+            self.is_folded = true;
+            let note = format!("[{lines} similar lines left out]\n");
+            self.out.say(&note);
+        } else if lines > 0 {
+            self.out.keep(self.omitted.clone());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use foldhash::HashSet;
 
+    use super::super::lined::Lined;
     use super::{ask, folded};
 
     fn check(asked: &str, text: &str, expect: Option<&str>) {
-        let mut words = HashSet::new();
+        let mut words = HashSet::default();
         ask(asked, &mut words);
-        assert_eq!(folded(text, &words).as_deref(), expect, "{text}");
+        assert_eq!(
+            folded(&Lined::of(text), &words)
+                .map(|it| it.text)
+                .as_deref(),
+            expect,
+            "{text}"
+        );
     }
 
     fn episodes(range: std::ops::Range<u32>) -> String {

@@ -12,12 +12,13 @@ const OMITTED_BYTES_MIN: usize = 80;
 /// A beginning of fewer bytes costs no more than two tokens a line.
 const BEGINNING_BYTES_MIN: usize = 10;
 
-use super::lines;
+use super::super::edited::{Edited, Writer};
+use super::lined::Lined;
 
 /// The text with headings; none if there is none.
-pub(super) fn grouped(text: &str) -> Option<String> {
-    let lines: Vec<&str> = lines(text);
-    let mut out = String::new();
+pub(super) fn grouped(text: &Lined<'_>) -> Option<Edited> {
+    let Lined { text, lines } = text;
+    let mut out = Writer::of(text);
     // So far the text was looked at, and so far it was written.
     let (mut from, mut written) = (0, 0);
     let mut at = 0;
@@ -26,18 +27,20 @@ pub(super) fn grouped(text: &str) -> Option<String> {
         let (beginning, count) = group(rest);
         let saved = beginning.len() * count;
         if count >= LINES_MIN && saved >= beginning.len() + OMITTED_BYTES_MIN {
-            out.push_str(text.get(written..from).unwrap_or_default());
+            out.keep(written..from);
             let said = count.to_string();
-            out.extend([
+            for words in [
                 "[the next ",
                 &said,
                 " lines each begin with ",
                 beginning,
                 "]",
-            ]);
+            ] {
+                out.say(words);
+            }
             for line in rest.iter().take(count) {
-                out.push('\n');
-                out.push_str(line.get(beginning.len()..).unwrap_or_default());
+                out.say("\n");
+                out.keep(from + beginning.len()..from + line.len());
                 from += line.len() + 1;
             }
             // The end of the last line, if it has one, is written with what follows.
@@ -48,8 +51,8 @@ pub(super) fn grouped(text: &str) -> Option<String> {
             at += 1;
         }
     }
-    out.push_str(text.get(written..).unwrap_or_default());
-    (written > 0).then_some(out)
+    out.keep(written..text.len());
+    (written > 0).then(|| out.finish())
 }
 
 /// The beginning that saves most from the first line on, and for how many lines.
@@ -118,10 +121,15 @@ fn cut(line: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lined::Lined;
     use super::grouped;
 
     fn check(text: &str, expect: Option<&str>) {
-        assert_eq!(grouped(text).as_deref(), expect, "{text}");
+        assert_eq!(
+            grouped(&Lined::of(text)).map(|it| it.text).as_deref(),
+            expect,
+            "{text}"
+        );
     }
 
     #[test]

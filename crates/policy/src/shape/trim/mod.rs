@@ -10,11 +10,14 @@
 //! `a_longer_conversation_begins_with_the_shorter_one`, `what_was_left_out_stays_left_out` and
 //! `nothing_grows_and_json_stays_json`).
 
+mod best;
 mod blob;
 mod columns;
 mod failure;
 mod fold;
 mod heading;
+mod kind;
+mod lined;
 mod page;
 pub mod prune;
 mod repeat;
@@ -24,8 +27,9 @@ pub mod terms;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
+use foldhash::HashSet;
 use wire::dialect::passages::Passage;
 use wire::dialect::request::Request;
 use wire::prompt::{Kind, Part, Role};
@@ -33,6 +37,9 @@ use wire::splice::Splice;
 use wire::usage::Tokens;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::edited::Edited;
+use best::Best;
+use lined::Lined;
 use prune::{Sent, Weighed, candidates, stub};
 use repeat::{Earlier, Referring};
 use terms::Terms;
@@ -46,12 +53,6 @@ const TEXT_BYTES_MIN: usize = 300;
 
 /// 1 kB: what a person types is shorter, what is pasted or written by a program is longer.
 const PASTED_BYTES_MIN: usize = 1_000;
-
-/// 32 bytes: lines of programs and logs are hardly shorter, so that room for them is made once.
-const LINE_BYTES: usize = 32;
-
-/// A change that saves fewer tokens is not worth that the model reads something unusual.
-const TOKENS_SAVED_MIN: u64 = 12;
 
 /// 1 200 tokens: an image of 1280 × 720 on Anthropic's models (`../shared/facts/providers.md` D).
 const MEDIA_TOKENS: Tokens = Tokens(1_200);
@@ -114,8 +115,14 @@ impl Technique {
 
 /// Counts the tokens of a text; the same count for the same text, always and everywhere.
 pub trait Count {
-    /// Tokens of a text.
+    /// Tokens of a text, at most as many as it has bytes.
     fn tokens(&mut self, text: &str) -> Tokens;
+
+    /// Tokens that a text has more than another one that was made of it; below zero if it has fewer.
+    fn more(&mut self, text: &str, edited: &Edited) -> i64 {
+        let (before, after) = (self.tokens(text), self.tokens(&edited.text));
+        before.0.cast_signed() - after.0.cast_signed()
+    }
 }
 
 /// What trimming does to a request.
@@ -190,7 +197,7 @@ impl Progress {
             sent: 0,
             seen: Vec::new(),
             earlier: Earlier::default(),
-            asked: HashSet::new(),
+            asked: HashSet::default(),
             answered: false,
             tally: Tally::default(),
         }
@@ -271,18 +278,6 @@ pub fn trim_on(request: &Request<'_>, progress: &mut Progress, count: &mut dyn C
         .is_some_and(|edited| Some(edited) > said);
     trimmed.results = progress.terms.counts().then_some(progress.tally.sent);
     trimmed
-}
-
-/// The lines of a text, without their ends; one more than it has ends.
-fn lines(text: &str) -> Vec<&str> {
-    let mut lines = Vec::with_capacity(text.len() / LINE_BYTES + 1);
-    let mut from = 0;
-    for end in memchr::memchr_iter(b'\n', text.as_bytes()) {
-        lines.push(text.get(from..end).unwrap_or_default());
-        from = end + 1;
-    }
-    lines.push(text.get(from..).unwrap_or_default());
-    lines
 }
 
 /// 4 bytes a token: texts that are never changed are not counted.
@@ -454,8 +449,13 @@ impl Session<'_> {
         if terms.folded_beyond.is_none() || passage.role != Role::Tool {
             return terms.level;
         }
-        let whole = self.count.tokens(&passage.text);
-        terms.level_at(self.progress.tally.sent + whole)
+        let sent = self.progress.tally.sent;
+        let most = sent + Tokens(passage.text.len() as u64);
+        // Counted is only what decides.
+        if terms.level_at(sent) == terms.level_at(most) {
+            return terms.level_at(sent);
+        }
+        terms.level_at(sent + self.count.tokens(&passage.text))
     }
 
     fn may_change(&self, passage: &Passage) -> bool {
@@ -482,7 +482,6 @@ impl Session<'_> {
         } = *text;
         let mut best = Best {
             text: None,
-            tokens: None,
             count: &mut *self.count,
             saved,
         };
@@ -498,22 +497,31 @@ impl Session<'_> {
             let before = self.progress.earlier.note_whole(sent, place);
             let again = before.and_then(|_| columns::hint(sent));
             best.text.clone_from(&text);
-            best.offer(original, Technique::Repeat, again);
+            best.offer(original, Technique::Repeat, again.map(Edited::from));
             if best.text != text {
                 refers.extend(before);
             }
             return best.text;
         }
-        best.step(original, Technique::Screen, screen::carried_out);
+        let original = &Lined::of(original);
+        best.step(original, Technique::Screen, |text| {
+            screen::carried_out(text.text).map(Edited::from)
+        });
         if level == Level::Folded {
-            best.step(original, Technique::Page, page::text);
-            best.step(original, Technique::Blob, blob::left_out);
+            best.step(original, Technique::Page, |text| {
+                page::text(text.text).map(Edited::from)
+            });
+            best.step(original, Technique::Blob, |text| {
+                blob::left_out(text).map(Edited::from)
+            });
             let asked = &self.progress.asked;
             best.step(original, Technique::Fold, |text| fold::folded(text, asked));
         }
         best.step(original, Technique::Heading, heading::grouped);
         let text = best.text.take();
-        let sent = text.as_deref().unwrap_or(original);
+        let shorter = text.as_deref().map(Lined::of);
+        let lined = shorter.as_ref().unwrap_or(original);
+        let (original, sent) = (original.text, lined.text);
         if !self.progress.is_large_with(sent) {
             saved.clear();
             self.progress.earlier.note(original, place);
@@ -522,63 +530,12 @@ impl Session<'_> {
         let reference = self
             .progress
             .earlier
-            .refer(sent, place, |shorter| best.gain(sent, shorter));
+            .refer(lined, place, |shorter| best.gain(sent, shorter));
         let Some(Referring { text, gained, to }) = reference else {
             return text;
         };
         best.add(Technique::Repeat, gained);
         refers.extend(to);
         Some(text)
-    }
-}
-
-/// The shortest text so far.
-struct Best<'s> {
-    /// None while it is the original.
-    text: Option<String>,
-    /// Its tokens, once they were counted.
-    tokens: Option<Tokens>,
-    count: &'s mut dyn Count,
-    saved: &'s mut BTreeMap<Technique, Tokens>,
-}
-
-impl Best<'_> {
-    fn step(
-        &mut self,
-        original: &str,
-        technique: Technique,
-        change: impl FnOnce(&str) -> Option<String>,
-    ) {
-        let offered = change(self.text.as_deref().unwrap_or(original));
-        self.offer(original, technique, offered);
-    }
-
-    fn offer(&mut self, original: &str, technique: Technique, offered: Option<String>) {
-        let Some(offered) = offered else { return };
-        let current = self.text.take();
-        match self.gain(current.as_deref().unwrap_or(original), &offered) {
-            Some(gain) => {
-                self.add(technique, gain);
-                self.text = Some(offered);
-            }
-            None => self.text = current,
-        }
-    }
-
-    /// What is gained by the shorter one of two texts, if it is worth it; then it is the best.
-    fn gain(&mut self, longer: &str, shorter: &str) -> Option<Tokens> {
-        let before = match self.tokens {
-            Some(tokens) => tokens,
-            None => self.count.tokens(longer),
-        };
-        let after = self.count.tokens(shorter);
-        let gain = before.0.saturating_sub(after.0);
-        let is_shorter = gain >= TOKENS_SAVED_MIN && shorter.len() < longer.len();
-        self.tokens = Some(if is_shorter { after } else { before });
-        is_shorter.then_some(Tokens(gain))
-    }
-
-    fn add(&mut self, technique: Technique, gain: Tokens) {
-        self.saved.entry(technique).or_default().0 += gain.0;
     }
 }

@@ -7,12 +7,16 @@
 //! **Invariant**: every line that is left out stands, written out, earlier in the same request (test
 //! `what_is_left_out_stands_earlier`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::cell::Cell;
+use std::collections::BTreeSet;
 
+use foldhash::HashMap;
 use wire::usage::Tokens;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{failure, lines};
+use super::super::edited::{Edited, Writer};
+use super::failure;
+use super::lined::Lined;
 
 /// A note is some 10 tokens, 45 bytes; half as much again must be left out for it.
 const OMITTED_BYTES_MIN: usize = 70;
@@ -34,7 +38,6 @@ struct Line {
     number: Option<u64>,
     /// Whether it stands there written out.
     written: bool,
-    reports: bool,
     /// Too short to begin a run with.
     weak: bool,
     /// Where a line with the same rest stands before it.
@@ -56,10 +59,35 @@ impl Line {
             },
             number,
             written: true,
-            reports: failure::is_reported(line),
             weak: rest.trim().len() < 3,
             before: None,
         }
+    }
+}
+
+/// A line of a text that is looked at.
+#[derive(Debug)]
+struct Read<'t> {
+    words: &'t str,
+    line: Line,
+    /// Whether it reports a failure, once that was asked.
+    reports: Cell<Option<bool>>,
+}
+
+impl<'t> Read<'t> {
+    fn of(words: &'t str) -> Self {
+        Self {
+            words,
+            line: Line::of(words),
+            reports: Cell::new(None),
+        }
+    }
+
+    fn reports(&self) -> bool {
+        let known = self.reports.get();
+        let reports = known.unwrap_or_else(|| failure::is_reported(self.words));
+        self.reports.set(Some(reports));
+        reports
     }
 }
 
@@ -113,14 +141,15 @@ pub(super) struct Referring {
 impl Earlier {
     /// Notes a text that is sent as it is.
     pub(super) fn note(&mut self, text: &str, owner: usize) {
-        self.begin(owner);
-        for line in lines(text) {
+        let Lined { lines, .. } = Lined::of(text);
+        self.begin(owner, lines.len());
+        for line in lines {
             self.push(Line::of(line));
         }
     }
 
-    fn begin(&mut self, owner: usize) {
-        self.texts.push(Vec::new());
+    fn begin(&mut self, owner: usize, lines: usize) {
+        self.texts.push(Vec::with_capacity(lines));
         self.owners.push(owner);
     }
 
@@ -163,60 +192,70 @@ impl Earlier {
     /// sent of it. None if there is nothing to gain.
     pub(super) fn refer(
         &mut self,
-        text: &str,
+        text: &Lined<'_>,
         owner: usize,
-        gain: impl FnOnce(&str) -> Option<Tokens>,
+        gain: impl FnOnce(&Edited) -> Option<Tokens>,
     ) -> Option<Referring> {
         let mut to = Vec::new();
-        let lines: Vec<&str> = lines(text);
-        let read: Vec<Line> = lines.iter().map(|line| Line::of(line)).collect();
-        self.begin(owner);
-        let mut shorter = String::with_capacity(text.len());
-        let (mut at, mut omitted) = (0, 0);
-        while let (Some(line), Some(words)) = (read.get(at), lines.get(at)) {
+        let Lined { text, lines } = text;
+        let read: Vec<Read<'_>> = lines.iter().map(|line| Read::of(line)).collect();
+        self.begin(owner, read.len());
+        let mut out = Writer::of(text);
+        let (mut at, mut from) = (0, 0);
+        while let Some(first) = read.get(at) {
+            let words = first.words;
+            let end = from + words.len();
             let run = self.longest(&read, at);
-            let inner = lines.get(at + 1..(at + run.length).saturating_sub(1));
-            let bytes: usize = inner.into_iter().flatten().map(|line| line.len() + 1).sum();
-            if at > 0 {
-                shorter.push('\n');
-            }
+            let inner = read.get(at + 1..(at + run.length).saturating_sub(1));
+            let inner = inner.into_iter().flatten();
+            let bytes: usize = inner.map(|line| line.words.len() + 1).sum();
             if bytes >= OMITTED_BYTES_MIN {
                 let last = at + run.length - 1;
-                shorter.push_str(words);
-                shorter.push('\n');
-                shorter.push_str(&note(run));
-                shorter.push('\n');
-                shorter.push_str(lines.get(last).unwrap_or(&""));
+                out.keep(from..end + 1);
+                out.say(&note(run));
+                from = end + bytes;
                 for (index, line) in read.iter().enumerate().take(last + 1).skip(at) {
                     let written = index == at || index == last;
-                    self.push(Line { written, ..*line });
+                    let line = line.line;
+                    self.push(Line { written, ..line });
                 }
+                // The end of the line before the last one is kept, and that one's own if it has one.
+                let words = read.get(last).map_or("", |line| line.words);
+                let end = from + 1 + words.len();
+                out.keep(from..text.len().min(end + 1));
+                from = end + 1;
                 at = last + 1;
-                omitted += 1;
                 to.push(run.owner);
                 continue;
             }
             let head = (run.length > 0 && words.len() > LINE_HEAD_BYTES + OMITTED_BYTES_MIN)
                 .then(|| beginning(words, LINE_HEAD_BYTES));
-            match head {
-                Some(head) => {
-                    shorter.push_str(head);
-                    shorter.push_str("[… the rest of this line is identical to earlier output]");
-                    omitted += 1;
-                    to.push(run.owner);
-                }
-                None => shorter.push_str(words),
+            let mut kept = from;
+            if let Some(head) = head {
+                out.keep(from..from + head.len());
+                out.say("[… the rest of this line is identical to earlier output]");
+                to.push(run.owner);
+                kept = end;
             }
+            out.keep(kept..text.len().min(end + 1));
             let written = head.is_none();
-            self.push(Line { written, ..*line });
+            self.push(Line {
+                written,
+                ..first.line
+            });
+            from = end + 1;
             at += 1;
         }
-        let gained = (omitted > 0).then(|| gain(&shorter)).flatten();
-        if gained.is_none() && omitted > 0 {
-            self.write_out();
+        if to.is_empty() {
+            return None;
         }
-        gained.map(|gained| Referring {
-            text: shorter,
+        let edited = out.finish();
+        let Some(gained) = gain(&edited) else {
+            self.write_out();
+            return None;
+        };
+        Some(Referring {
+            text: edited.text,
             gained,
             to,
         })
@@ -235,13 +274,13 @@ impl Earlier {
     }
 
     /// The longest run from a line on that stands earlier.
-    fn longest(&self, read: &[Line], at: usize) -> Run {
+    fn longest(&self, read: &[Read<'_>], at: usize) -> Run {
         let mut longest = Run::default();
-        let Some(first) = read.get(at).filter(|line| !line.weak && !line.reports) else {
+        let Some(first) = read.get(at).filter(|read| !read.line.weak) else {
             return longest;
         };
         // The latest place first: of equal runs it is the one that a reader meets first, going back.
-        let mut place = self.places.get(&first.rest).copied();
+        let mut place = self.places.get(&first.line.rest).copied();
         for _ in 0..PLACES_MAX {
             let Some((text, from)) = place else { break };
             let source = self.texts.get(text as usize);
@@ -262,14 +301,15 @@ impl Earlier {
 }
 
 /// How long two texts go on alike.
-fn common(source: &[Line], read: &[Line]) -> Run {
+fn common(source: &[Line], read: &[Read<'_>]) -> Run {
     let mut run = Run::default();
     let mut last = None;
-    for (source, line) in source.iter().zip(read) {
+    for (source, read) in source.iter().zip(read) {
+        let line = &read.line;
         let is_next = last.is_none() || line.number == last.map(|number: u64| number + 1);
         let is_same = source.whole == line.whole;
         let goes_on = source.rest == line.rest && (line.number.is_none() || is_next);
-        if !source.written || line.reports || !(is_same || goes_on) {
+        if !source.written || !(is_same || goes_on) || read.reports() {
             break;
         }
         run.length += 1;
@@ -300,6 +340,7 @@ fn beginning(text: &str, bytes: usize) -> &str {
 mod tests {
     use wire::usage::Tokens;
 
+    use super::super::lined::Lined;
     use super::Earlier;
 
     fn check(earlier: &[&str], text: &str, expect: Option<&str>) {
@@ -307,7 +348,7 @@ mod tests {
         for earlier in earlier {
             session.note(earlier, 0);
         }
-        let shorter = session.refer(text, 1, |_| Some(Tokens(1)));
+        let shorter = session.refer(&Lined::of(text), 1, |_| Some(Tokens(1)));
         assert_eq!(shorter.map(|it| it.text).as_deref(), expect, "{text}");
     }
 
@@ -370,7 +411,8 @@ mod tests {
     fn each_place_is_looked_at_once() {
         let mut session = Earlier::default();
         let shown = lines("the line of number #", 0..20);
-        let mut refer = |text: &str, owner| session.refer(text, owner, |_| Some(Tokens(1)));
+        let mut refer =
+            |text: &str, owner| session.refer(&Lined::of(text), owner, |_| Some(Tokens(1)));
         assert_eq!(refer(&shown, 0), None);
         for owner in 1..13 {
             assert_eq!(
@@ -382,9 +424,12 @@ mod tests {
         assert_eq!(referring.to, [0]);
         // What was not worth a note is sent, and found as any other text.
         let mut session = Earlier::default();
-        assert_eq!(session.refer(&shown, 0, |_| Some(Tokens(1))), None);
-        assert_eq!(session.refer(&shown, 1, |_| None), None);
-        let referring = session.refer(&shown, 2, |_| Some(Tokens(1)));
+        assert_eq!(
+            session.refer(&Lined::of(&shown), 0, |_| Some(Tokens(1))),
+            None
+        );
+        assert_eq!(session.refer(&Lined::of(&shown), 1, |_| None), None);
+        let referring = session.refer(&Lined::of(&shown), 2, |_| Some(Tokens(1)));
         assert_eq!(referring.map(|it| it.to), Some(vec![1]));
     }
 

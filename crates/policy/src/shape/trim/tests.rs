@@ -11,6 +11,7 @@ use wire::json::Tape;
 use wire::prompt::Role;
 use wire::usage::Tokens;
 
+use super::super::edited::{Edited, Kept};
 use super::prune::{Prune, Ratios};
 use super::terms::{PROMPT_BYTES_MIN, Terms};
 use super::{Count, Level, Progress, Technique, trim, trim_on};
@@ -22,6 +23,18 @@ impl Count for Runs {
     fn tokens(&mut self, text: &str) -> Tokens {
         let runs = text.split_inclusive(|letter: char| !letter.is_alphanumeric());
         Tokens(runs.count() as u64)
+    }
+
+    fn more(&mut self, text: &str, edited: &Edited) -> i64 {
+        let mut ends = (0, 0);
+        for Kept { from, at, bytes } in edited.kept.iter().copied() {
+            let kept = text.get(from..from + bytes);
+            assert_eq!(kept, edited.text.get(at..at + bytes), "{edited:?}");
+            assert!(kept.is_some() && ends.0 <= from && ends.1 <= at);
+            ends = (from + bytes, at + bytes);
+        }
+        let [before, after] = [text, &edited.text].map(|text| self.tokens(text).0.cast_signed());
+        before - after
     }
 }
 
