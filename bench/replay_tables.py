@@ -7,7 +7,7 @@ Needs the release binary (`cargo build --release`). Offline; standard library on
 import json, pathlib, subprocess, sys
 
 BINARY = pathlib.Path(__file__).resolve().parent.parent / "target" / "release" / "tokenwise"
-MODELS = ["claude-sonnet-4-6", "claude-opus-5-5", "gpt-5.6-terra", "gpt-5.4"]
+MODELS = ["claude-sonnet-4-6", "claude-opus-5-5", "claude-haiku-4-5", "gpt-5.6-terra", "gpt-5.4"]
 USD = 10**12
 
 

@@ -1,7 +1,12 @@
 //! Token estimates without a vocabulary: runs of byte classes, corrected by what providers report.
 //!
-//! **Invariant**: the estimate of a text does not depend on where it stands, and after calibration
-//! totals follow the reported ones (test `calibration_follows_the_reports`).
+//! What a target has reported for a call is what the segments come to that were new in it, beside those
+//! that it had counted before. So a conversation's size is known but for what the next call adds, and a
+//! prefix that is shared is known to all who share it.
+//!
+//! **Invariant**: the estimate of a text that nobody has counted does not depend on where it stands, and
+//! after calibration totals follow the reported ones (test `calibration_follows_the_reports`); sizes that
+//! were counted add up to the reports (test `what_was_counted_adds_up`).
 
 use wire::usage::Tokens;
 
@@ -12,6 +17,9 @@ const TARGETS_MAX: usize = 4_096;
 
 /// A factor of one.
 const ONE: u64 = 1_024;
+
+/// A finer one: rounding must not add up where a size is known.
+const PART: u64 = 1 << 30;
 
 /// Each report moves the factor by a sixteenth: a single odd call moves it little, and sixteen calls
 /// most of the way.
@@ -95,10 +103,13 @@ impl Default for Estimator {
 }
 
 impl Estimator {
+    fn factor(&self, target: u64) -> u64 {
+        self.factors.peek(target).copied().unwrap_or(ONE)
+    }
+
     /// A scanned size as the target counts it.
     pub(super) fn scale(&self, target: u64, scanned: u64) -> Tokens {
-        let factor = self.factors.peek(target).copied().unwrap_or(ONE);
-        Tokens((scanned.saturating_mul(factor) / ONE).max(1))
+        Tokens((scanned.saturating_mul(self.factor(target)) / ONE).max(1))
     }
 
     /// Learns from a call whose input was estimated and then reported.
@@ -113,13 +124,85 @@ impl Estimator {
     }
 }
 
+/// How a target counted a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) target: u64,
+    /// Its tokens for each scanned one, in parts of [`PART`].
+    factor: u64,
+}
+
+impl Counted {
+    /// A scanned size as the target has counted it.
+    pub(super) fn scale(self, scanned: u64) -> Tokens {
+        // Rounded, so that what many small segments lose does not add up.
+        Tokens((scaled(scanned, 2 * self.factor, PART).div_ceil(2)).max(1))
+    }
+}
+
+/// What is to be learned from the report of one call's input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Counting {
+    /// The target's factor, as 1024ths.
+    factor: u64,
+    /// Tokens of the segments that the target has counted before.
+    known: u64,
+    /// The same as they would be estimated.
+    known_estimated: u64,
+    /// Estimated tokens of the others.
+    estimated: u64,
+    /// Their keys.
+    pub(super) fresh: Vec<u128>,
+}
+
+impl Counting {
+    pub(super) fn of(estimator: &Estimator, target: u64) -> Self {
+        Self {
+            factor: estimator.factor(target),
+            known: 0,
+            known_estimated: 0,
+            estimated: 0,
+            fresh: Vec::new(),
+        }
+    }
+
+    /// A segment that is believed to have this size.
+    pub(super) fn add(&mut self, key: u128, size: Tokens, counted: Option<Counted>) {
+        if let Some(Counted { factor, .. }) = counted {
+            self.known += size.0;
+            self.known_estimated += scaled(size.0, self.factor * (PART / ONE), factor);
+        } else {
+            self.estimated += size.0;
+            self.fresh.push(key);
+        }
+    }
+
+    /// Tokens of the input, had the target counted nothing before.
+    pub(super) fn estimated(&self) -> Tokens {
+        Tokens(self.known_estimated + self.estimated)
+    }
+
+    /// How the target has counted what was new; none if that cannot be told from its report.
+    pub(super) fn counted(&self, target: u64, reported: Tokens) -> Option<Counted> {
+        let counted = reported.0.checked_sub(self.known)?;
+        if counted > self.estimated.saturating_mul(ODD) || counted < self.estimated / ODD {
+            return None;
+        }
+        let factor = scaled(self.factor * (PART / ONE), counted, self.estimated);
+        (factor > 0).then_some(Counted { target, factor })
+    }
+}
+
+/// `number × by / of`.
+fn scaled(number: u64, by: u64, of: u64) -> u64 {
+    let product = u128::from(number) * u128::from(by);
+    u64::try_from(product / u128::from(of.max(1))).unwrap_or(u64::MAX)
+}
+
 /// Scales estimated sizes so that they add up to the reported total.
 pub fn exact(sizes: &[Tokens], total: Tokens) -> Vec<Tokens> {
     let sum: u64 = sizes.iter().map(|size| size.0).sum();
-    let scaled = |through: u64| {
-        let product = u128::from(through) * u128::from(total.0);
-        u64::try_from(product / u128::from(sum.max(1))).unwrap_or(u64::MAX)
-    };
+    let scaled = |through: u64| scaled(through, total.0, sum);
     let (mut through, mut given) = (0, 0);
     let parts = sizes.iter().map(|size| {
         through += size.0;
@@ -135,7 +218,7 @@ pub fn exact(sizes: &[Tokens], total: Tokens) -> Vec<Tokens> {
 mod tests {
     use wire::usage::Tokens;
 
-    use super::{Estimator, exact, scan};
+    use super::{Counting, Estimator, exact, scan};
 
     fn check(text: &str, low: u64, high: u64) {
         let tokens = scan(text.as_bytes());
@@ -159,6 +242,29 @@ mod tests {
         }
         assert!(estimator.scale(1, 1_000).0.abs_diff(1_300) < 30);
         assert_eq!(estimator.scale(2, 1_000), Tokens(1_000));
+    }
+
+    #[test]
+    fn what_was_counted_adds_up() {
+        let estimator = Estimator::default();
+        let (head, more) = (4_000, 100);
+        // 4 400 for the first call, of which 4 000 were scanned.
+        let mut first = Counting::of(&estimator, 1);
+        first.add(7, Tokens(head), None);
+        assert_eq!(first.estimated(), Tokens(head));
+        let counted = first.counted(1, Tokens(4_400)).expect("it was counted");
+        assert!(counted.scale(head).0.abs_diff(4_400) <= 1);
+        // 4 550 for the second: what is new has 150, whatever is believed of the head.
+        let mut second = Counting::of(&estimator, 1);
+        second.add(7, counted.scale(head), Some(counted));
+        second.add(8, Tokens(more), None);
+        assert_eq!(second.fresh, [8]);
+        assert!(second.estimated().0.abs_diff(head + more) <= 1);
+        let new = second.counted(1, Tokens(4_550)).expect("it was counted");
+        assert!(new.scale(more).0.abs_diff(150) <= 1);
+        // An image, or text that the provider leaves out.
+        assert_eq!(second.counted(1, Tokens(9_000)), None);
+        assert_eq!(second.counted(1, Tokens(4_000)), None);
     }
 
     #[test]

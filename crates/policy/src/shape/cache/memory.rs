@@ -10,16 +10,16 @@ use wire::prompt::{Chain, Prompt};
 use wire::usage::{Tokens, Ttl};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::estimate::Estimator;
+use super::estimate::{Counted, Counting, Estimator};
 use super::explain::{Kept, Miss};
 use super::keys::Keys;
 use super::recent::Recent;
 use super::session::Session;
 use super::worth::{Follow, Worth};
-use super::{Ticket, explain};
+use super::{Sight, Ticket, explain};
 use crate::moment::Moment;
 
-/// Prefixes that are remembered: at about 130 bytes each, 34 MB.
+/// Prefixes that are remembered: at about 150 bytes each, 39 MB.
 const PREFIXES_MAX: usize = 262_144;
 
 /// Provider entries that are remembered: a busy gateway writes a few each call.
@@ -55,8 +55,16 @@ pub(super) struct Node {
     pub(super) sessions: u32,
     /// Tokens of the segment that ends it, as scanned.
     pub(super) size: u64,
+    /// How the target counted it that counted it last.
+    counted: Option<Counted>,
     /// Pauses between uses, by length.
     pub(super) pauses: Pauses,
+}
+
+impl Node {
+    fn counted_by(&self, target: u64) -> Option<Counted> {
+        self.counted.filter(|counted| counted.target == target)
+    }
 }
 
 /// Pauses between uses of a prefix, sorted by what they mean for a lifetime.
@@ -155,22 +163,39 @@ pub(super) fn low(key: u128) -> u64 {
 }
 
 impl Memory {
-    /// Tokens of each segment, estimated: known prefixes are not scanned again.
+    /// Tokens of each segment: as the target has counted them, or else estimated. Known prefixes are not
+    /// scanned again.
     pub fn sizes(&self, tenant: &str, target: &str, prompt: &Prompt, body: &[u8]) -> Vec<Tokens> {
         let (tenant, target) = (scope(tenant), low(scope(target)));
-        let scanned = prompt.segments.iter().map(|segment| {
-            let known = self
-                .nodes
-                .peek(within(tenant, segment.chain))
-                .map(|node| node.size);
-            let bytes = body.get(segment.span.clone()).unwrap_or_default();
-            known
-                .filter(|size| *size > 0)
-                .unwrap_or_else(|| super::estimate::scan(bytes))
+        let sizes = prompt.segments.iter().map(|segment| {
+            let node = self.nodes.peek(within(tenant, segment.chain));
+            let known = node.map(|node| node.size).filter(|size| *size > 0);
+            let size = known.unwrap_or_else(|| {
+                let bytes = body.get(segment.span.clone()).unwrap_or_default();
+                super::estimate::scan(bytes)
+            });
+            match node.and_then(|node| node.counted_by(target)) {
+                Some(counted) => counted.scale(size),
+                None => self.estimator.scale(target, size),
+            }
         });
-        scanned
-            .map(|size| self.estimator.scale(target, size))
-            .collect()
+        sizes.collect()
+    }
+
+    /// What is to be learned from the report of a call's input, from the sizes that it is believed to
+    /// have.
+    pub(super) fn counting(&self, sight: &Sight<'_>) -> Option<Counting> {
+        if sight.body.is_empty() {
+            return None;
+        }
+        let (tenant, target) = (scope(sight.tenant), low(scope(sight.target)));
+        let mut counting = Counting::of(&self.estimator, target);
+        for (segment, size) in sight.prompt.segments.iter().zip(sight.sizes) {
+            let key = within(tenant, segment.chain);
+            let node = self.nodes.peek(key);
+            counting.add(key, *size, node.and_then(|node| node.counted_by(target)));
+        }
+        Some(counting)
     }
 
     /// The first byte of the answer has arrived: what the call writes can be read from now on.
@@ -198,9 +223,16 @@ impl Memory {
     /// The call is over and its usage known: learns how the model counts, and says what was lost
     /// if the provider read much less than it should still have held.
     pub fn settled(&mut self, ticket: &Ticket, input: Tokens, read: Tokens) -> Option<Miss> {
-        if ticket.calibrated {
+        if let Some(counting) = &ticket.counting {
             self.estimator
-                .learn(ticket.target, ticket.estimated_input, input);
+                .learn(ticket.target, counting.estimated(), input);
+            if let Some(counted) = counting.counted(ticket.target, input) {
+                for key in &counting.fresh {
+                    if let Some(node) = self.nodes.get_mut(*key) {
+                        node.counted = Some(counted);
+                    }
+                }
+            }
         }
         explain::evicted(ticket, input, read)
     }

@@ -31,6 +31,7 @@ use wire::usage::{Tokens, Ttl};
 use crate::moment::Moment;
 use crate::prices::model::{CacheFamily, Model, Rates};
 
+use self::estimate::Counting;
 use self::explain::Miss;
 
 /// A model's cache and its prices at one moment.
@@ -228,5 +229,5 @@ pub struct Ticket {
     pub expected_read: Tokens,
     /// Tokens of the whole input, as estimated.
     pub estimated_input: Tokens,
-    pub(crate) calibrated: bool,
+    pub(crate) counting: Option<Counting>,
 }
