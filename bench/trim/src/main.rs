@@ -1,14 +1,16 @@
 //! What trimming adds to a call, and what ranking a long context takes.
 //!
-//! `trim [SESSIONS]`: agents' conversations that grow to 200 kB by results of tools of some 4 kB (files
+//! `trim [SESSIONS [BODIES]]`: agents' conversations that grow to 200 kB by results of tools of some 4 kB (files
 //! with line numbers, logs, searches, JSON), every fourth of them said before. `growing` are the calls
 //! with bodies of 160 kB and more, each one result longer than the call before; `restarted` are bodies of
 //! 200 kB of which the process has never seen a text; `observed` is the lever that only looks; `budgeted` are the growing calls
 //! on a route that folds, prunes and would refuse beyond budgets, warnings included, and `budgeted_anew`
-//! such a body that the process has never seen. `focus` ranks the
-//! lines of 200 kB for a question. Prints one JSON object in nanoseconds.
+//! such a body that the process has never seen. `recorded` and `recorded_budgeted` are the same with the
+//! bodies of a file, one a line, as `recorded_bodies.py` writes them. `focus` ranks the lines of 200 kB for
+//! a question. Prints one JSON object in nanoseconds.
 //!
-//! **Invariant**: the answer is checked: every body of 160 kB is made smaller, and what is kept fits.
+//! **Invariant**: the answer is checked: every body of 160 kB that is made up is made smaller, and what is
+//! kept fits.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -222,8 +224,15 @@ fn bodies(draws: &mut Draws) -> Vec<String> {
     bodies
 }
 
-/// How long a call is looked at.
+/// How long a made-up call is looked at.
 fn timed(gateway: &Arc<Gateway>, body: &str) -> u64 {
+    let (nanos, saved) = looked_at(gateway, body);
+    assert!(saved.is_none_or(|saved| body.len() < COUNTED_BYTES || saved > Tokens(0)));
+    nanos
+}
+
+/// How long a call is looked at, and what that saves where the lever is on.
+fn looked_at(gateway: &Arc<Gateway>, body: &str) -> (u64, Option<Tokens>) {
     let head = http::Request::post("/v1/messages").body(());
     let (head, ()) = head.expect("a path").into_parts();
     let call = supposed(gateway, head, None, Bytes::from(body.to_owned())).expect("a call");
@@ -246,8 +255,7 @@ fn timed(gateway: &Arc<Gateway>, body: &str) -> u64 {
     assert!(seen.is_ok());
     let trimmed = placed.trimming.as_ref().expect("the route trims");
     let is_on = placed.trim.mode == LeverMode::On;
-    assert!(!is_on || body.len() < COUNTED_BYTES || trimmed.saved > Tokens(0));
-    nanos
+    (nanos, is_on.then_some(trimmed.saved))
 }
 
 /// Lines of text and how long ranking them takes.
@@ -305,6 +313,9 @@ fn main() {
     let sessions: u64 = std::env::args()
         .nth(1)
         .map_or(100, |word| word.parse().expect("a number"));
+    let recorded = std::env::args().nth(2).map_or(String::new(), |path| {
+        std::fs::read_to_string(path).expect("a file of bodies")
+    });
     let mut draws = Draws(1);
     let (on, observing) = (
         gateway(LeverMode::On, &[]),
@@ -345,7 +356,13 @@ fn main() {
         budgeted_anew.push(anew(&budgets));
         focus.push(focused(&mut draws));
     }
-    let parts = [
+    let anew = |context: &[Budget]| -> Vec<u64> {
+        let bodies = recorded.lines();
+        let bodies = bodies.map(|body| looked_at(&gateway(LeverMode::On, context), body));
+        bodies.map(|(nanos, _)| nanos).collect()
+    };
+    let (recorded, recorded_budgeted) = (anew(&[]), anew(&budgets));
+    let mut parts = vec![
         shown("growing", growing),
         shown("observed", observed),
         shown("restarted", restarted),
@@ -353,5 +370,9 @@ fn main() {
         shown("budgeted_anew", budgeted_anew),
         shown("focus", focus),
     ];
+    if !recorded.is_empty() {
+        parts.push(shown("recorded", recorded));
+        parts.push(shown("recorded_budgeted", recorded_budgeted));
+    }
     println!("{{{}}}", parts.join(","));
 }
