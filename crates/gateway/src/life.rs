@@ -485,9 +485,7 @@ fn dialect(gateway: &Gateway, endpoint: &Endpoint) -> Dialect {
 /// A body that cannot be read, as a refusal.
 pub fn unreadable(problem: Problem) -> Refusal {
     Refusal {
-        reason: Reason::BadRequest,
-        message: problem.message,
         param: problem.param,
-        retry_after_s: None,
+        ..Refusal::new(Reason::BadRequest, problem.message)
     }
 }

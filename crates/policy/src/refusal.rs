@@ -57,6 +57,8 @@ pub struct Refusal {
     pub param: Option<String>,
     /// When it may work again, in whole seconds, where that is known.
     pub retry_after_s: Option<u64>,
+    /// The method that the path takes, where another one was used.
+    pub allowed_method: Option<String>,
 }
 
 impl Refusal {
@@ -67,6 +69,7 @@ impl Refusal {
             message: message.into(),
             param: None,
             retry_after_s: None,
+            allowed_method: None,
         }
     }
 }

@@ -146,7 +146,10 @@ fn main(path: &str, method: &Method, headers: &HeaderMap, pin: Option<&str>) -> 
         Ok(endpoint)
     } else {
         let message = format!("`{path}` takes {wants}, not {method}");
-        Err(Refusal::new(Reason::MethodNotAllowed, message))
+        Err(Refusal {
+            allowed_method: Some(wants.to_string()),
+            ..Refusal::new(Reason::MethodNotAllowed, message)
+        })
     };
     Some(Place { dialect, endpoint })
 }

@@ -2,7 +2,7 @@
 //!
 //! **Invariant**: every reason has one status and one kind (the exhaustive `match` below).
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use policy::refusal::{Reason, Refusal};
 use wire::dialect::Dialect;
@@ -30,6 +30,10 @@ pub fn refuse(turned: &Turned) -> Response<ReplyBody> {
     }
     if let Some(seconds) = turned.refusal.retry_after_s {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    let allowed = turned.refusal.allowed_method.as_deref();
+    if let Some(Ok(method)) = allowed.map(HeaderValue::from_str) {
+        headers.insert(ALLOW, method);
     }
     if final_word == Retry::Pointless {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));

@@ -311,6 +311,8 @@ async fn check(stage: &Stage, spoken: &Spoken, mistake: &Mistake) {
     } = mistake;
     shows(spoken.dialect, name, &response, (*status, code, says));
     assert_eq!(response.header("x-should-retry"), Some("false"), "{name}");
+    // Who used the wrong method is told the right one, as HTTP asks for.
+    assert_eq!(response.header("allow").is_some(), *status == 405, "{name}");
 }
 
 /// The answer has the status, the dialect's exact shape, and says what is wrong.

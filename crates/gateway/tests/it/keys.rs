@@ -186,6 +186,7 @@ async fn pages_with_a_key_can_call() {
         assert_eq!(admin.header("access-control-allow-origin"), None);
         let program = exchange(&stage.url, "OPTIONS", spoken.path, &asked[1..], b"").await;
         assert_eq!((program.status, program.header("vary")), (405, None));
+        assert_eq!(program.header("allow"), Some("POST"));
     }
     // Without keys, pages of this machine may call, and no others.
     let upstream = Upstream::scripted([]).await;
