@@ -139,6 +139,18 @@ impl Stops {
 }
 
 impl Live {
+    /// Says which tasks the call belongs to, where that is known only once it is under way; refuses if
+    /// one of them was stopped.
+    pub fn belongs_to(&self, tasks: Vec<String>) -> Result<(), Refusal> {
+        let mut state = self.stops.lock();
+        let State { stopped, live, .. } = &mut *state;
+        let Some(call) = live.get_mut(&self.call) else {
+            return Ok(());
+        };
+        call.tasks = tasks;
+        stopped.refusal(&call.key, &call.tasks).map_or(Ok(()), Err)
+    }
+
     /// Cancelled when the call is stopped.
     pub fn token(&self) -> &CancellationToken {
         &self.token

@@ -133,7 +133,8 @@ pub async fn receive(gateway: &Gateway, request: Request<Incoming>) -> Result<Ca
     let at = gateway.clock.now();
     let id = call_id(at);
     let (head, incoming) = request.into_parts();
-    let place = endpoint::find(&gateway.setup.load(), &head);
+    let setup = gateway.setup.load_full();
+    let place = endpoint::find(&setup, &head);
     let turned = |refusal, dialect| Turned {
         refusal,
         dialect,
@@ -150,29 +151,25 @@ pub async fn receive(gateway: &Gateway, request: Request<Incoming>) -> Result<Ca
             ..
         } => return Err(turned(refusal, dialect)),
     };
-    let caller = match authenticate(gateway, &head, at) {
+    let caller = match authenticate(gateway, setup.access, &head, at) {
         Ok(caller) => caller,
         Err(Denied::Shut(why)) => return Err(turned(why, dialect)),
         Err(Denied::Unknown(why)) => {
             return Err(turned(gateway.guesses.answer(why).await, dialect));
         }
     };
-    let setup = gateway.setup.load_full();
     let named = Named::in_headers(&head.headers, &setup.names, caller.as_deref());
     let mut named = named.map_err(|why| turned(why, dialect))?;
     let key = public_id(caller.as_deref());
     let live = gateway.stops.enter(&id, key, named.tasks());
-    let mut live = live.map_err(|why| turned(why, dialect))?;
+    let live = live.map_err(|why| turned(why, dialect))?;
     let body = body::read(&endpoint, &head, incoming, &setup.limits)
         .await
         .map_err(|why| turned(why, dialect))?;
     let found = named.look_into(body.bytes(), &setup.names);
     if found.map_err(|why| turned(why, dialect))? == Found::Tasks {
-        // The task that the body names may have been stopped.
-        live = gateway
-            .stops
-            .enter(&id, key, named.tasks())
-            .map_err(|why| turned(why, dialect))?;
+        let stopped = live.belongs_to(named.tasks());
+        stopped.map_err(|why| turned(why, dialect))?;
     }
     let known = (endpoint, caller.as_deref(), named);
     Ok(call((id, at), head, known, live, body))
@@ -229,10 +226,11 @@ fn call(
 /// The key that the request carries; none where everyone may call.
 fn authenticate(
     gateway: &Gateway,
+    access: Access,
     head: &Parts,
     now: Moment,
 ) -> Result<Option<Arc<KeyRecord>>, Denied> {
-    match gateway.setup.load().access {
+    match access {
         Access::Open => match page::elsewhere(head) {
             None => Ok(None),
             Some(page) => {

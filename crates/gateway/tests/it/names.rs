@@ -151,3 +151,21 @@ async fn a_stopped_task_is_known_by_the_body() {
     let served = call(&stage, &[], r#"{"run":"other"}"#).await;
     assert_eq!(served.status, 200, "{}", served.text());
 }
+
+#[tokio::test]
+async fn a_call_whose_body_names_its_task_can_be_stopped() {
+    let upstream = Upstream::scripted([vec![Step::Hang]]).await;
+    let stage = Stage::with(named(upstream.url())).await;
+    let asked = call(&stage, &[], r#"{"run":"part","whole":"whole"}"#);
+    let stopped = async {
+        upstream.request(0).await;
+        stage.gateway.stops.set(Stopped {
+            tasks: BTreeSet::from(["whole".to_owned()]),
+            ..Stopped::default()
+        });
+        upstream.gone(0).await;
+    };
+    let (answer, ()) = tokio::join!(asked, stopped);
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert!(answer.text().contains("task `whole` was stopped"));
+}
