@@ -11,6 +11,7 @@ pub mod dispatch;
 pub mod id;
 pub mod life;
 pub mod metrics;
+mod percent;
 pub mod receive;
 pub mod relay;
 pub mod route;

@@ -11,7 +11,7 @@ use policy::refusal::{Reason, Refusal};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::route::decoded;
+use crate::percent::decoded;
 
 /// The end of the year 9999, in milliseconds: a longer time is a slip of the keyboard.
 const TIME_MS_MAX: u64 = 253_402_300_799_999;

@@ -27,6 +27,7 @@ use wire::dialect::Dialect;
 
 use crate::Gateway;
 use crate::id::call_id;
+use crate::percent::legible;
 use crate::receive::guesses::Guesses;
 use crate::receive::keyring::Keyring;
 use crate::receive::{Turned, bearer};
@@ -250,7 +251,7 @@ async fn authenticate<'a>(
 fn check_secrets(head: &Parts, token: &str) -> Result<(), Refusal> {
     let query = head.uri.query().unwrap_or_default();
     for part in [head.method.as_str(), head.uri.path(), query] {
-        let read = route::legible(part);
+        let read = legible(part);
         if read.contains(token) || holds_secret(&read) {
             return Err(fields::secret("the method, path or query"));
         }

@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use policy::refusal::{Reason, Refusal};
 use wire::dialect::Dialect;
 
+use crate::percent::legible;
 use crate::setup::Setup;
 
 /// What a call asks for.
@@ -136,7 +137,7 @@ fn main(path: &str, method: &Method, headers: &HeaderMap, pin: Option<&str>) -> 
         }
         other => match other.strip_prefix("/models/") {
             Some(name) if reads && !name.is_empty() => {
-                let (dialect, name) = (guess(path, headers), decoded(name));
+                let (dialect, name) = (guess(path, headers), legible(name));
                 (dialect, Method::GET, Endpoint::Model { dialect, name })
             }
             Some(_) | None => return None,
@@ -192,25 +193,6 @@ fn home(setup: &Setup, dialect: Dialect) -> Option<&str> {
     let named = speakers.clone().find(|it| it.id == name);
     let only = speakers.next().filter(|_| speakers.next().is_none());
     named.or(only).map(|upstream| upstream.id.as_str())
-}
-
-/// A part of a path without its percent signs: SDKs write `openai/gpt-5.4` as `openai%2Fgpt-5.4`. What
-/// is no text then stays as it came.
-fn decoded(part: &str) -> String {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let Some((byte, behind)) = rest.split_first() {
-        let hex = behind.first_chunk::<2>().filter(|_| *byte == b'%');
-        let hex = hex.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        let hex = hex.and_then(|digits| str::from_utf8(digits).ok());
-        let value = hex.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(value.unwrap_or(*byte));
-        rest = match value {
-            Some(_) => behind.get(2..).unwrap_or_default(),
-            None => behind,
-        };
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| part.to_owned())
 }
 
 /// The dialect of a caller whose path does not tell.

@@ -22,17 +22,23 @@ const EVENTS: [&str; 2] = [
     "data: [DONE]\n\n",
 ];
 
+/// A client that has read the first event of a stream.
+async fn streaming(stage: &Stage) -> Client {
+    let mut open = Client::connect(&stage.url).await;
+    open.ask("POST", SPOKEN[0].path, SPOKEN[0].headers, STREAM.as_bytes())
+        .await;
+    open.head().await.unwrap();
+    assert_eq!(open.piece().await, Piece::Data(EVENTS[0].into()));
+    open
+}
+
 #[tokio::test]
 async fn a_stop_waits_for_open_streams() {
     let mut script = Step::events(&EVENTS);
     script.insert(2, Step::Gate);
     let upstream = Upstream::scripted([script]).await;
     let mut stage = Stage::with(plain(upstream.url())).await;
-    let mut open = Client::connect(&stage.url).await;
-    open.ask("POST", SPOKEN[0].path, SPOKEN[0].headers, STREAM.as_bytes())
-        .await;
-    open.head().await.unwrap();
-    assert_eq!(open.piece().await, Piece::Data(EVENTS[0].into()));
+    let mut open = streaming(&stage).await;
 
     // A client whose request has begun, but has not come to its end.
     let mut late = Client::connect(&stage.url).await;
@@ -82,11 +88,7 @@ fn endless() -> Vec<Step> {
 async fn a_stop_settles_what_does_not_end() {
     let upstream = Upstream::scripted([endless()]).await;
     let mut stage = Stage::with(plain(upstream.url())).await;
-    let mut open = Client::connect(&stage.url).await;
-    open.ask("POST", SPOKEN[0].path, SPOKEN[0].headers, STREAM.as_bytes())
-        .await;
-    open.head().await.unwrap();
-    assert_eq!(open.piece().await, Piece::Data(EVENTS[0].into()));
+    let mut open = streaming(&stage).await;
     stage.gateway.tasks.stop();
     // The signal came again.
     stage.gateway.tasks.hurry();

@@ -8,6 +8,7 @@
 //! they are; what is kept says the same (tests `documents_earn_their_place`,
 //! `documents_are_found_however_they_are_spelt`, `other_messages_stay_as_they_are` and property `a_longer_conversation_focuses_alike`).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::{memchr_iter, memmem};
@@ -184,7 +185,7 @@ struct Document<'t> {
     /// What it says.
     text: &'t str,
     /// How it is written, without a marker.
-    written: String,
+    written: Cow<'t, str>,
 }
 
 /// Where documents stand.
@@ -226,7 +227,7 @@ fn in_blocks<'t>(request: &Request<'t>, texts: &'t [Passage]) -> Option<Asked<'t
         marker = marked.or(marker.take());
         Some(Document {
             text: &text.text,
-            written,
+            written: written.into(),
         })
     };
     let start = segments.get(documents.first()?.segment)?.span.start;
@@ -266,7 +267,7 @@ fn tagged(passage: &Passage) -> Option<Asked<'_>> {
         let written = rest.get(..length)?;
         documents.push(Document {
             text: written,
-            written: written.to_owned(),
+            written: written.into(),
         });
         let end = at + length;
         let rest = text.get(end..)?;
@@ -345,7 +346,7 @@ impl Asked<'_> {
             return None;
         }
         let written = order.iter().filter_map(|place| self.documents.get(*place));
-        let written: Vec<&str> = written.map(|it| it.written.as_str()).collect();
+        let written: Vec<&str> = written.map(|it| &*it.written).collect();
         let left = order.iter().filter_map(|place| chunks.get(*place));
         let left: Tokens = left.map(|chunk| chunk.tokens).sum();
         match self.place {
