@@ -14,7 +14,7 @@ use policy::admit::limit::{Limit, Measure};
 use policy::admit::scope::Kind;
 use policy::moment::Moment;
 use policy::ports::Fault;
-use policy::ports::read::{LedgerReader, SpentBy};
+use policy::ports::read::LedgerReader;
 use serde_json::{Value, json};
 
 use super::now;
@@ -23,6 +23,7 @@ use crate::ledger::LedgerSource;
 use crate::print::failure::UsageError;
 use crate::print::table::{Set, table};
 use crate::print::{self, Format, time};
+use crate::restore::restore_from;
 
 /// Show how far each limit is used by whom: spent, held, left, and when it begins anew.
 ///
@@ -92,9 +93,8 @@ fn used(reader: &dyn LedgerReader, budgets: &Budgets, now: Moment) -> Result<Vec
     // Open calls before spent money: a call that settles in between shows twice rather than not.
     let mut holding = reader.under_way(now)?;
     holding.extend(reader.cut_off(now)?);
-    let of = SpentBy::since(since);
-    let (spent, at) = (reader.spending(&of)?, reader.spending_at(&of)?);
-    accounts.restore(&spent, &at, &holding, now);
+    restore_from(reader, &accounts, since, now)?;
+    accounts.restore_holds(&holding, now);
     Ok(accounts.report(now))
 }
 

@@ -112,29 +112,25 @@ impl Accounts {
         }
     }
 
-    /// Takes in what an edit made to count.
-    pub fn fill(&self, gaps: &Gaps, spent: &[Spending], at: &[SpendingAt], now: Moment) {
-        let (payers, targets) = (payers_of(spent), targets_of(at));
+    /// Takes in a part of what an edit made to count.
+    pub fn fill(&self, gaps: &Gaps, sum: Sum<'_>, now: Moment) {
+        let scopes = sum.scopes();
         let mut kept = self.lock();
         for gap in &gaps.counters {
-            kept.book.fill(gap, past(spent, &payers), now);
-            kept.book.fill(gap, past_at(at, &targets), now);
+            kept.book.fill(gap, [sum.past(&scopes)], now);
         }
     }
 
-    /// Takes in what the ledger knows: what was spent, and what may have been.
-    pub fn restore(
-        &self,
-        spent: &[Spending],
-        at: &[SpendingAt],
-        cut_off: &[CallOpened],
-        now: Moment,
-    ) {
-        let (payers, targets) = (payers_of(spent), targets_of(at));
+    /// Takes in a part of what the ledger knows to be spent.
+    pub fn restore(&self, sum: Sum<'_>, now: Moment) {
+        let scopes = sum.scopes();
+        self.lock().book.restore([sum.past(&scopes)], now);
+    }
+
+    /// Takes in what may have been spent besides: what calls hold that nobody has settled.
+    pub fn restore_holds(&self, cut_off: &[CallOpened], now: Moment) {
         let mut kept = self.lock();
         let book = &mut kept.book;
-        book.restore(past(spent, &payers), now);
-        book.restore(past_at(at, &targets), now);
         for opened in cut_off {
             let Some(held) = opened.held else { continue };
             let need = Need {
@@ -268,33 +264,34 @@ pub const fn held(need: &Need, now: Moment) -> Held {
     }
 }
 
-fn payers_of(spent: &[Spending]) -> Vec<Vec<Scope>> {
-    spent.iter().map(scopes_of_spending).collect()
+/// A part of what settled calls used, as the ledger sums it.
+#[derive(Clone, Copy, Debug)]
+pub enum Sum<'a> {
+    /// By calls with the same payers.
+    Calls(&'a Spending),
+    /// By legs to the same target.
+    Legs(&'a SpendingAt),
 }
 
-fn targets_of(spent: &[SpendingAt]) -> Vec<Vec<Scope>> {
-    spent.iter().map(at_target_of_spending).collect()
-}
+impl Sum<'_> {
+    fn scopes(self) -> Vec<Scope> {
+        match self {
+            Self::Calls(spent) => scopes_of_spending(spent),
+            Self::Legs(spent) => at_target_of_spending(spent),
+        }
+    }
 
-fn past_at<'a>(
-    spent: &'a [SpendingAt],
-    targets: &'a [Vec<Scope>],
-) -> impl Iterator<Item = Past<'a>> {
-    spent.iter().zip(targets).map(|(row, scopes)| Past {
-        scopes,
-        at: row.at,
-        cost: row.cost,
-        tokens: row.tokens,
-        requests: row.legs,
-    })
-}
-
-fn past<'a>(spent: &'a [Spending], payers: &'a [Vec<Scope>]) -> impl Iterator<Item = Past<'a>> {
-    spent.iter().zip(payers).map(|(row, scopes)| Past {
-        scopes,
-        at: row.at,
-        cost: row.cost,
-        tokens: row.tokens,
-        requests: row.calls,
-    })
+    fn past(self, scopes: &[Scope]) -> Past<'_> {
+        let (at, cost, tokens, requests) = match self {
+            Self::Calls(spent) => (spent.at, spent.cost, spent.tokens, spent.calls),
+            Self::Legs(spent) => (spent.at, spent.cost, spent.tokens, spent.legs),
+        };
+        Past {
+            scopes,
+            at,
+            cost,
+            tokens,
+            requests,
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! `cli` crate starts three.
 
 use gateway::Gateway;
+use gateway::admit::Sum;
 use gateway::setup::{Budgets, Setup};
 use policy::admit::book::hold::UnknownPrice;
 use policy::admit::limit::{Limit, Measure, Mode, Quota, Units};
@@ -403,7 +404,7 @@ async fn editing_a_limit_keeps_its_usage() {
     );
     gateway
         .accounts
-        .fill(&gaps, &[spending(2 * one.0)], &[], TODAY);
+        .fill(&gaps, Sum::Calls(&spending(2 * one.0)), TODAY);
     assert_eq!(limit_spent(gateway, &stage), Units(2 * one.0));
     check_refused(&call(&stage, HAIKU).await);
 }
@@ -445,7 +446,9 @@ async fn a_call_that_an_edit_finds_under_way_counts_once() {
         }
     }
     let now = stage.clock.reading();
-    stage.gateway.accounts.fill(&gaps, &spent, &[], now);
+    for spent in &spent {
+        stage.gateway.accounts.fill(&gaps, Sum::Calls(spent), now);
+    }
     assert_eq!(limit_spent(&stage.gateway, &stage), Units(3_000_000_000));
 }
 
@@ -507,7 +510,7 @@ async fn a_call_that_a_crash_cut_off_blocks_nobody_longer_than_ten_minutes() {
     let cut_off = before.books.calls().remove(0).opened;
     // Another process starts with nothing but the row of the call.
     let after = staged(budgeted(upstream.url(), limits())).await;
-    after.gateway.accounts.restore(&[], &[], &[cut_off], TODAY);
+    after.gateway.accounts.restore_holds(&[cut_off], TODAY);
     assert_eq!(after.gateway.accounts.open_holds(), 1);
     check_refused(&call(&after, HAIKU).await);
     after.clock.turn(599_999);

@@ -3,6 +3,7 @@
 //! **Invariant**: a model's own name is charged with its own legs only, the client's name for it with
 //! the whole call.
 
+use gateway::admit::Sum;
 use gateway::setup::{Setup, Target};
 use policy::admit::limit::{Limit, Mode, Units, Which};
 use policy::admit::scope::Kind;
@@ -113,9 +114,11 @@ async fn each_model_is_charged_with_its_own_legs() {
             tokens: leg.usage.input() + leg.usage.output,
             legs: 1,
         })
-        .collect();
+        .collect::<Vec<_>>();
     let (after, _upstream) = with_fallback(each()).await;
-    after.gateway.accounts.restore(&[], &at, &[], TODAY);
+    for spent in &at {
+        after.gateway.accounts.restore(Sum::Legs(spent), TODAY);
+    }
     assert_eq!(spent(&after), expect[..2]);
 
     // A fallback whose own model has no room is not asked, and nothing stays held.

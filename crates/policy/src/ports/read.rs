@@ -296,12 +296,12 @@ pub trait LedgerReader: Send + Sync {
 
     /// What calls used, summed by payers and minute: what budgets are restored from. A cost that is
     /// unknown counts as what was held; running calls, and those that were
-    /// recovered or turned away, are left out.
-    fn spending(&self, of: &SpentBy) -> Result<Vec<Spending>, Fault>;
+    /// recovered or turned away, are left out. Handed over one by one, for there may be millions.
+    fn spending(&self, of: &SpentBy, take: &mut dyn FnMut(Spending)) -> Result<(), Fault>;
 
     /// What the legs of the same calls used, summed by target, model asked for and minute. A leg of
     /// unknown cost counts as what was held for its call.
-    fn spending_at(&self, of: &SpentBy) -> Result<Vec<SpendingAt>, Fault>;
+    fn spending_at(&self, of: &SpentBy, take: &mut dyn FnMut(SpendingAt)) -> Result<(), Fault>;
 
     /// The recovered calls whose hold lasts beyond `now`: what became of them nobody knows.
     fn cut_off(&self, now: Moment) -> Result<Vec<CallOpened>, Fault>;

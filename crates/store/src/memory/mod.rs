@@ -237,7 +237,7 @@ impl LedgerReader for Memory {
         }))
     }
 
-    fn spending(&self, of: &SpentBy) -> Result<Vec<Spending>, Fault> {
+    fn spending(&self, of: &SpentBy, take: &mut dyn FnMut(Spending)) -> Result<(), Fault> {
         let state = self.lock();
         let mut parts = HashMap::new();
         for StoredCall { opened, settled } in &state.calls {
@@ -249,10 +249,11 @@ impl LedgerReader for Memory {
                 spend(part, opened, settled);
             }
         }
-        Ok(parts.into_values().collect())
+        parts.into_values().for_each(take);
+        Ok(())
     }
 
-    fn spending_at(&self, of: &SpentBy) -> Result<Vec<SpendingAt>, Fault> {
+    fn spending_at(&self, of: &SpentBy, take: &mut dyn FnMut(SpendingAt)) -> Result<(), Fault> {
         let state = self.lock();
         let mut parts: BTreeMap<_, SpendingAt> = BTreeMap::new();
         for StoredCall { opened, settled } in &state.calls {
@@ -279,7 +280,8 @@ impl LedgerReader for Memory {
                 part.legs += 1;
             }
         }
-        Ok(parts.into_values().collect())
+        parts.into_values().for_each(take);
+        Ok(())
     }
 
     fn cut_off(&self, now: Moment) -> Result<Vec<CallOpened>, Fault> {

@@ -162,12 +162,13 @@ impl LedgerReader for SqliteReader {
         }))
     }
 
-    fn spending(&self, of: &SpentBy) -> Result<Vec<Spending>, Fault> {
-        spending::spending(&self.connection(), of).map_err(self.fault("add up what was spent"))
+    fn spending(&self, of: &SpentBy, take: &mut dyn FnMut(Spending)) -> Result<(), Fault> {
+        spending::spending(&self.connection(), of, take)
+            .map_err(self.fault("add up what was spent"))
     }
 
-    fn spending_at(&self, of: &SpentBy) -> Result<Vec<SpendingAt>, Fault> {
-        spending::spending_at(&self.connection(), of)
+    fn spending_at(&self, of: &SpentBy, take: &mut dyn FnMut(SpendingAt)) -> Result<(), Fault> {
+        spending::spending_at(&self.connection(), of, take)
             .map_err(self.fault("add up what was spent at each target"))
     }
 

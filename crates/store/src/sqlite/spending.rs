@@ -29,31 +29,44 @@ const TOKEN_COLUMNS: [&str; 8] = [
 ];
 
 /// What settled calls used, by payers and minute.
-pub(super) fn spending(connection: &Connection, of: &SpentBy) -> rusqlite::Result<Vec<Spending>> {
-    sums_of(connection, &spending_query(), of, read)
+pub(super) fn spending(
+    connection: &Connection,
+    of: &SpentBy,
+    take: &mut dyn FnMut(Spending),
+) -> rusqlite::Result<()> {
+    sums_of(connection, &spending_query(), of, |row| {
+        take(read(row)?);
+        Ok(())
+    })
 }
 
 /// What the legs of settled calls used, by target, model asked for and minute.
 pub(super) fn spending_at(
     connection: &Connection,
     of: &SpentBy,
-) -> rusqlite::Result<Vec<SpendingAt>> {
-    sums_of(connection, &spending_at_query(), of, read_at)
+    take: &mut dyn FnMut(SpendingAt),
+) -> rusqlite::Result<()> {
+    sums_of(connection, &spending_at_query(), of, |row| {
+        take(read_at(row)?);
+        Ok(())
+    })
 }
 
-fn sums_of<T>(
+fn sums_of(
     connection: &Connection,
     query: &str,
     of: &SpentBy,
-    read: fn(&Row<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<Vec<T>> {
+    mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
     let except: Vec<String> = of.except.iter().map(|call| call.0.clone()).collect();
     let settled_by = of.settled_by.map_or(i64::MAX, |by| whole(by.0));
     let except = rows::list(&except).unwrap_or_else(|| "[]".to_owned());
-    connection
-        .prepare_cached(query)?
-        .query_map(params![whole(of.since.0), settled_by, except], read)?
-        .collect()
+    let mut query = connection.prepare_cached(query)?;
+    let mut rows = query.query(params![whole(of.since.0), settled_by, except])?;
+    while let Some(row) = rows.next()? {
+        take(row)?;
+    }
+    Ok(())
 }
 
 /// The calls that are asked for.

@@ -69,8 +69,11 @@ fn a_ledger_of_schema_1_is_taken_over() {
         Some(End::Recovered)
     );
 
-    let spent = reader.spending(&SpentBy::default()).expect("summed");
-    let spent: Vec<_> = spent.iter().map(|part| (part.cost, part.calls)).collect();
+    let mut spent = Vec::new();
+    let summed = reader.spending(&SpentBy::default(), &mut |part| {
+        spent.push((part.cost, part.calls));
+    });
+    summed.expect("summed");
     assert_eq!(spent, [(PicoUsd(2_400_000), 1)]);
     assert_eq!(reader.cut_off(Moment(0)).expect("readable"), []);
     ledger.close().expect("closed");

@@ -121,17 +121,22 @@ pub fn spending_is_exact(make: Make<'_>) {
             for call in &calls {
                 spend(&mut expect, call, &span);
             }
-            for part in shelf.reader().spending(&span).expect("summed") {
+            let summed = shelf.reader().spending(&span, &mut |part| {
                 let place = expect.iter().position(|it| *it == part);
                 let place = place.unwrap_or_else(|| unreachable!("{part:?} in {expect:?}"));
                 expect.swap_remove(place);
-            }
+            });
+            summed.expect("summed");
             assert_eq!(expect, [], "parts that are missing");
             let mut expect = Vec::new();
             for call in &calls {
                 spend_at(&mut expect, call, &span);
             }
-            let mut found = shelf.reader().spending_at(&span).expect("summed");
+            let mut found = Vec::new();
+            let summed = shelf
+                .reader()
+                .spending_at(&span, &mut |part| found.push(part));
+            summed.expect("summed");
             let order = |one: &SpendingAt, other: &SpendingAt| {
                 let key = |it: &SpendingAt| {
                     let names = (it.asked.clone(), it.provider.clone(), it.model.clone());
