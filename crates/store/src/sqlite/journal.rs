@@ -6,13 +6,15 @@
 //! `nothing_acknowledged_is_lost_to_a_kill` and `a_torn_record_ends_its_segment_only`).
 //!
 //! The file is a row of *segments*, `ledger.db.journal-7`. A record is its length and a checksum,
-//! four bytes each, and JSON, so that a later build can still read it. A record counts once it is
-//! whole; one that is not ends its segment. Each transaction of the writer also stores how far it
+//! four bytes each, and JSON, so that a later build can still read it; the notes of a settled call
+//! are JSON themselves and follow on a line of their own. A record counts once it is whole; one that
+//! is not ends its segment. Each transaction of the writer also stores how far it
 //! has come, so that a start knows where to read on; segments that it has passed are deleted.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use policy::ports::{CallOpened, CallRaised, CallSettled};
@@ -28,6 +30,9 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// Length and checksum, each a little-endian `u32`.
 const FRAME_BYTES: usize = 8;
+
+/// A line break, which JSON as we write it has none of.
+const NOTES_FOLLOW: u8 = b'\n';
 
 /// 2 KiB: most records are shorter, so that they are written without growing.
 const RECORD_BYTES: usize = 2 << 10;
@@ -61,9 +66,25 @@ pub(super) enum Record {
 
 /// The bytes of a record; `None` if it cannot be written down.
 pub(super) fn frame(note: &Note<'_>) -> Option<Vec<u8>> {
+    framed(note, None)
+}
+
+/// The same of a settled call, whose notes would be twice as long as text within JSON.
+pub(super) fn frame_settled(settled: &mut CallSettled) -> Option<Vec<u8>> {
+    let notes = mem::take(&mut settled.notes);
+    let frame = framed(&Note::Settle(settled), Some(&notes));
+    settled.notes = notes;
+    frame
+}
+
+fn framed(note: &Note<'_>, notes: Option<&str>) -> Option<Vec<u8>> {
     let mut frame = Vec::with_capacity(RECORD_BYTES);
     frame.extend_from_slice(&[0; FRAME_BYTES]);
     serde_json::to_writer(&mut frame, note).ok()?;
+    if let Some(notes) = notes {
+        frame.push(NOTES_FOLLOW);
+        frame.extend_from_slice(notes.as_bytes());
+    }
     let text = frame.get(FRAME_BYTES..)?;
     let (length, sum) = (u32::try_from(text.len()).ok()?, checksum(text));
     let head = frame.first_chunk_mut::<FRAME_BYTES>()?;
@@ -195,13 +216,23 @@ pub(super) fn records(
     let mut offset = usize::try_from(from).unwrap_or(usize::MAX);
     let mut records = Vec::new();
     while let Some(text) = bytes.get(offset..).and_then(first) {
-        // Whole, and still not understood: another build wrote it, so it must not be passed over.
-        let record = serde_json::from_slice(text)?;
+        let record = record(text)?;
         offset += FRAME_BYTES + text.len();
         let offset = offset as u64;
         records.push((record, Position { segment, offset }));
     }
     Ok(records)
+}
+
+/// A whole record. If it is not understood, another build wrote it: it must not be passed over.
+fn record(text: &[u8]) -> io::Result<Record> {
+    let mut parts = text.splitn(2, |byte| *byte == NOTES_FOLLOW);
+    let mut record = serde_json::from_slice(parts.next().unwrap_or_default())?;
+    if let (Record::Settle(settled), Some(notes)) = (&mut record, parts.next()) {
+        let notes = str::from_utf8(notes).map_err(io::Error::other)?;
+        notes.clone_into(&mut settled.notes);
+    }
+    Ok(record)
 }
 
 /// The text of the record at the start, if it is whole.
@@ -237,7 +268,7 @@ mod tests {
     }
 
     fn framed(number: u64) -> Vec<u8> {
-        frame(&Note::Settle(&settled(number))).expect("a frame")
+        frame_settled(&mut settled(number)).expect("a frame")
     }
 
     fn read(ledger: &Path, segment: u64) -> Vec<u64> {
@@ -338,6 +369,22 @@ mod tests {
         };
         assert_eq!((opened.at, opened.held), (Moment(7), None));
         assert_eq!(opened.payers, policy::ports::Payers::default());
+    }
+
+    #[test]
+    fn notes_of_earlier_builds_are_understood() {
+        let mut call = settled(1);
+        call.notes = r#"{"why":"\n\"so\""}"#.to_owned();
+        let apart = frame_settled(&mut call).expect("a frame");
+        let within = frame(&Note::Settle(&call)).expect("a frame");
+        assert_ne!(apart, within);
+        for frame in [apart, within] {
+            let text = frame.get(FRAME_BYTES..).expect("a text");
+            let Record::Settle(read) = record(text).expect("understood") else {
+                unreachable!("another record")
+            };
+            assert_eq!(*read, call);
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod schema;
 mod spending;
 mod sums;
 mod writer;
+mod writing;
 
 use std::path::Path;
 use std::time::Duration;
@@ -89,6 +90,10 @@ fn open_writable(path: &Path, durability: Durability) -> Result<Connection, Stor
         .pragma_update(None, "recursive_triggers", true)
         .map_err(fault)?;
     schema::migrate(&mut connection, path)?;
+    // What refers to a call is checked by triggers, which also see that the call is open.
+    connection
+        .pragma_update(None, "foreign_keys", false)
+        .map_err(fault)?;
     Ok(connection)
 }
 

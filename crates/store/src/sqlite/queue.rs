@@ -135,7 +135,10 @@ impl Queue {
 
     pub(super) fn settle(&self, mut settled: CallSettled, acknowledge: Acknowledge) {
         let fit = range::fit(&mut settled);
-        let frame = self.frame(&Note::Settle(&settled));
+        let frame = self
+            .has_journal
+            .then(|| journal::frame_settled(&mut settled));
+        let frame = frame.flatten();
         let row = Row::Settle(Box::new(settled));
         let mut state = self.lock();
         state.health.unrepresentable += u64::from(fit == Fit::Reduced);

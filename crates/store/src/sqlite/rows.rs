@@ -1,4 +1,4 @@
-//! Calls, legs, savings and keys to rows and back.
+//! Calls, legs, savings and keys as they are read, and how texts and numbers are written.
 //!
 //! **Invariant**: what is read back equals what was written (store conformance,
 //! `calls_come_back_as_they_were`).
@@ -9,7 +9,7 @@ use policy::moment::Moment;
 use policy::money::PicoUsd;
 use policy::ports::read::{StoredCall, is_estimated};
 use policy::ports::{
-    CallId, CallOpened, CallRaised, CallSettled, End, Held, KeyRecord, Leg, Lever, Payers, Previous,
+    CallId, CallOpened, CallSettled, End, Held, KeyRecord, Leg, Lever, Payers, Previous,
 };
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
@@ -25,141 +25,6 @@ pub(super) const CALL_COLUMNS: &str = "c.id, c.call, c.opened_at_ms, c.key, c.se
 /// What [`key`] reads, in its order.
 pub(super) const KEY_COLUMNS: &str = "id, name, hash, created_at_ms, expires_at_ms, \
      disabled_at_ms, organisation, team, user, tags, models, previous_hash, previous_until_ms";
-
-/// Adds an open call and returns its row's id; `None` if the call is there already.
-pub(super) fn insert_opened(
-    connection: &Connection,
-    call: &CallOpened,
-) -> rusqlite::Result<Option<i64>> {
-    let added = connection
-        .prepare_cached(
-            "INSERT INTO calls (call, opened_at_ms, key, session, task, endpoint, model, provider, \
-             input_estimate, organisation, team, user, tags, held_pico_usd, held_tokens, \
-             held_until_ms, target, parents) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
-             ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT (call) DO NOTHING",
-        )?
-        .execute(params![
-            call.call.0,
-            whole(call.at.0),
-            call.key,
-            call.session,
-            call.task,
-            call.endpoint,
-            call.model,
-            call.provider,
-            whole(call.input_estimate.0),
-            call.payers.organisation,
-            call.payers.team,
-            call.payers.user,
-            list(&call.payers.tags),
-            call.held.and_then(|held| money(held.usd)),
-            call.held.map(|held| whole(held.tokens.0)),
-            call.held.map(|held| whole(held.until.0)),
-            call.target,
-            list(&call.payers.parents),
-        ])?;
-    Ok((added == 1).then(|| connection.last_insert_rowid()))
-}
-
-/// Replaces what is held for an open call, and where it is; does nothing to others.
-pub(super) fn raise_call(connection: &Connection, raised: &CallRaised) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE calls SET held_pico_usd = ?2, held_tokens = ?3, held_until_ms = ?4, \
-             target = ?5 WHERE call = ?1 AND settled_at_ms IS NULL",
-        )?
-        .execute(params![
-            raised.call.0,
-            money(raised.held.usd),
-            whole(raised.held.tokens.0),
-            whole(raised.held.until.0),
-            raised.target,
-        ])?;
-    Ok(())
-}
-
-/// Adds one attempt of an open call.
-pub(super) fn insert_leg(
-    connection: &Connection,
-    call_id: i64,
-    position: i64,
-    leg: &Leg,
-) -> rusqlite::Result<()> {
-    let usage = &leg.usage;
-    connection
-        .prepare_cached(
-            "INSERT INTO legs (call_id, position, provider, model, sent_at_ms, first_byte_at_ms, \
-             ended_at_ms, status, ending, estimated, uncached, cache_read, cache_write_5m, \
-             cache_write_30m, cache_write_1h, cache_write_12h, audio_input, output, reasoning, \
-             audio_output, web_searches, tier, cost_pico_usd) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, \
-             ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)",
-        )?
-        .execute(params![
-            call_id,
-            position,
-            leg.provider,
-            leg.model,
-            whole(leg.sent_at.0),
-            leg.first_byte_at.map(|at| whole(at.0)),
-            whole(leg.ended_at.0),
-            leg.status,
-            leg.end.name(),
-            leg.estimated,
-            whole(usage.uncached.0),
-            whole(usage.cache_read.0),
-            whole(usage.cache_write.minutes_5.0),
-            whole(usage.cache_write.minutes_30.0),
-            whole(usage.cache_write.hour_1.0),
-            whole(usage.cache_write.hours_12.0),
-            whole(usage.audio_input.0),
-            whole(usage.output.0),
-            whole(usage.reasoning.0),
-            whole(usage.audio_output.0),
-            whole(usage.web_searches),
-            usage.tier,
-            money(leg.cost),
-        ])?;
-    Ok(())
-}
-
-/// Adds what a lever saved on an open call.
-pub(super) fn insert_saving(
-    connection: &Connection,
-    call_id: i64,
-    lever: Lever,
-    saved: PicoUsd,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("INSERT INTO savings (call_id, lever, pico_usd) VALUES (?1, ?2, ?3)")?
-        .execute(params![call_id, lever.name(), money(Some(saved))])?;
-    Ok(())
-}
-
-/// Settles an open call; its legs and savings are there already.
-pub(super) fn close_call(
-    connection: &Connection,
-    call_id: i64,
-    settled: &CallSettled,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE calls SET settled_at_ms = ?2, ending = ?3, status = ?4, estimated = ?5, \
-             cost_pico_usd = ?6, untouched_pico_usd = ?7, prices = ?8, notes = ?9 \
-             WHERE id = ?1 AND settled_at_ms IS NULL",
-        )?
-        .execute(params![
-            call_id,
-            whole(settled.at.0),
-            settled.end.name(),
-            (settled.status != 0).then_some(settled.status),
-            is_estimated(settled),
-            money(settled.cost),
-            money(settled.untouched),
-            settled.prices,
-            settled.notes,
-        ])?;
-    Ok(())
-}
 
 /// Settles every open call with the same words and returns how many there were.
 pub(super) fn close_open_calls(
@@ -368,7 +233,7 @@ pub(super) fn texts(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<String
 }
 
 /// [`crate::range::fit`] has seen the amounts before, so that none is lost here.
-fn money(amount: Option<PicoUsd>) -> Option<i64> {
+pub(super) fn money(amount: Option<PicoUsd>) -> Option<i64> {
     amount.and_then(|amount| i64::try_from(amount.0).ok())
 }
 

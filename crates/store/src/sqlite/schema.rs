@@ -14,12 +14,13 @@ use crate::error::StoreError;
 const APPLICATION_ID: i32 = 0x746b_7773;
 
 /// Step `n` leads from schema `n` to `n + 1`. A step that was released is never edited.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
+    include_str!("schema_6.sql"),
 ];
 
 /// Refuses files that are not ours. A file without any table is new, and may become ours.

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policy::ports::{CallSettled, read};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::journal::{self, Position, Record};
 use super::queue::{Entry, Patience, Queue, Row};
-use super::{refused, rows};
+use super::refused;
+use super::writing::Writing;
 use crate::error::StoreError;
 
 /// 100 ms: a full disk or a locked file does not get better sooner.
@@ -117,20 +118,22 @@ fn write(connection: &mut Connection, batch: &[Entry]) -> rusqlite::Result<Writt
     // Immediate, so that a reader's snapshot can never make the commit itself fail.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut written = Written::default();
+    let mut writing = Writing::on(&transaction)?;
     for entry in batch {
         match &entry.row {
             Row::Open(call) => {
-                let added = rows::insert_opened(&transaction, call)?;
+                let added = writing.open(call)?;
                 written.repeated += u64::from(added.is_none());
             }
-            Row::Raise(raised) => rows::raise_call(&transaction, raised)?,
-            Row::Settle(settled) => match settle(&transaction, settled)? {
+            Row::Raise(raised) => writing.raise(raised)?,
+            Row::Settle(settled) => match settle(&mut writing, settled)? {
                 Outcome::Settled => written.settled += 1,
                 Outcome::Repeated => written.repeated += 1,
             },
             Row::Mark => {}
         }
     }
+    drop(writing);
     if let Some(reached) = batch.iter().rev().find_map(|entry| entry.place) {
         journal::note_reached(&transaction, reached)?;
     }
@@ -143,28 +146,22 @@ enum Outcome {
     Repeated,
 }
 
-fn settle(connection: &Connection, settled: &CallSettled) -> rusqlite::Result<Outcome> {
-    let found = connection
-        .prepare_cached("SELECT id, settled_at_ms IS NULL FROM calls WHERE call = ?1")?
-        .query_row([&settled.call.0], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?))
-        })
-        .optional()?;
-    let id = match found {
+fn settle(writing: &mut Writing<'_>, settled: &CallSettled) -> rusqlite::Result<Outcome> {
+    let id = match writing.find(&settled.call.0)? {
         Some((id, true)) => id,
         Some((_, false)) => return Ok(Outcome::Repeated),
         // The call may be billed, so it is booked even though nobody announced it.
-        None => match rows::insert_opened(connection, &read::opening_of(settled))? {
+        None => match writing.open(&read::opening_of(settled))? {
             Some(id) => id,
             None => return Ok(Outcome::Repeated),
         },
     };
     for (position, leg) in (0_i64..).zip(&settled.legs) {
-        rows::insert_leg(connection, id, position, leg)?;
+        writing.leg(id, position, leg)?;
     }
     for (lever, saved) in &settled.savings {
-        rows::insert_saving(connection, id, *lever, *saved)?;
+        writing.saving(id, *lever, *saved)?;
     }
-    rows::close_call(connection, id, settled)?;
+    writing.close(id, settled)?;
     Ok(Outcome::Settled)
 }

@@ -234,7 +234,7 @@ fn messages_say_what_to_do() {
     let newer = Connection::open(shelf.path()).expect("opened");
     newer.pragma_update(None, "user_version", 7).expect("set");
     let expect = format!(
-        "the ledger {path} has schema 7, this build reads 5; use the newer tokenwise that wrote it"
+        "the ledger {path} has schema 7, this build reads 6; use the newer tokenwise that wrote it"
     );
     assert_eq!(message(&refusal(&shelf)), expect);
     assert_eq!(
@@ -245,7 +245,7 @@ fn messages_say_what_to_do() {
     assert_eq!(
         message(&SqliteReader::open(&shelf.path()).expect_err("refused")),
         format!(
-            "the ledger {path} has schema 0, this build reads 5; start `tokenwise serve` once to \
+            "the ledger {path} has schema 0, this build reads 6; start `tokenwise serve` once to \
              bring it up to date"
         )
     );
