@@ -92,7 +92,7 @@ pub async fn ask(service: &Service<'_>, job: &Job<'_>, shape: impl Fn(&Plan) -> 
         return Asked::InVain(Box::new(receipt));
     };
     let idle = setup.limits.idle_timeout;
-    Asked::Answered(legs::reply(answer, job, receipt, idle).await)
+    Asked::Answered(legs::reply(answer, receipt, idle).await)
 }
 
 /// The cheap target's answer, if it is the call's.
@@ -130,7 +130,9 @@ async fn convince(
     receipt: &mut Receipt,
 ) -> Came {
     match answer {
-        Answer::Whole(head, bytes) => whole(service, first, (head, bytes), receipt).await,
+        Answer::Whole(head, bytes, reported) => {
+            whole(service, first, (head, bytes, reported), receipt).await
+        }
         Answer::Flowing(head, beginning, body, reading) => {
             let held = Held {
                 first,
@@ -147,20 +149,15 @@ async fn convince(
 async fn whole(
     service: &Service<'_>,
     first: &First,
-    (head, bytes): (Parts, Bytes),
+    (head, bytes, reported): (Parts, Bytes, Reported),
     receipt: &mut Receipt,
 ) -> Came {
-    let dialect = first.plan.upstream.dialect;
-    let used = || {
-        let usage = dialect.read_answer(&bytes).usage;
-        usage.map_or(Reported::Unreadable, Reported::Usage)
-    };
     // A verifier may take its time, and the client may not wait for it.
-    receipt.flight().saw(used());
-    let seen = AnswerSeen::read(dialect, &bytes);
+    receipt.flight().saw(reported.clone());
+    let seen = AnswerSeen::read(first.plan.upstream.dialect, &bytes);
     match judged(service, first, seen, receipt).await {
-        Ok(ground) => Came::Convincing(Answer::Whole(head, bytes), ground),
-        Err(doubt) => Came::Doubtful(doubt, used()),
+        Ok(ground) => Came::Convincing(Answer::Whole(head, bytes, reported), ground),
+        Err(doubt) => Came::Doubtful(doubt, reported),
     }
 }
 

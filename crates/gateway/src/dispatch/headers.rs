@@ -24,6 +24,9 @@ const HOP: [&str; 7] = [
 /// Our own headers start with this; none of them travels on.
 const OURS: &str = "x-tokenwise-";
 
+/// 8: so many headers of ours an answer seldom exceeds.
+const OURS_MAX: usize = 8;
+
 /// The headers of the upstream request.
 pub fn upstream(client: &HeaderMap, upstream: &Upstream, access: Access) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(client.len());
@@ -103,7 +106,7 @@ fn keeps(name: &HeaderName) -> bool {
 /// The headers that the upstream's answer brings to the client.
 pub fn answer(upstream: &HeaderMap) -> HeaderMap {
     let named = connection_names(upstream);
-    let mut headers = HeaderMap::with_capacity(upstream.len());
+    let mut headers = HeaderMap::with_capacity(upstream.len() + OURS_MAX);
     for (name, value) in upstream {
         let text = name.as_str();
         let kept = !HOP.contains(&text) && name != CONNECTION && name != CONTENT_LENGTH;

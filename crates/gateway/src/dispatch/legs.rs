@@ -24,7 +24,6 @@ use policy::moment::Moment;
 use policy::ports::End;
 use policy::refusal::{Reason, Refusal};
 use wire::dialect::Dialect;
-use wire::json::Tape;
 
 use crate::admit;
 use crate::dispatch::degrade::Degraded;
@@ -79,7 +78,7 @@ pub struct Job<'a> {
 
 /// An answer that has begun.
 pub(super) enum Answer {
-    Whole(Parts, Bytes),
+    Whole(Parts, Bytes, Reported),
     Flowing(Parts, Beginning, Incoming, Reading),
 }
 
@@ -156,7 +155,7 @@ pub async fn run(
             }
         };
         let failed = match answer {
-            Ok(answer) => return Ok(reply(answer, job, receipt, setup.limits.idle_timeout).await),
+            Ok(answer) => return Ok(reply(answer, receipt, setup.limits.idle_timeout).await),
             Err(failed) => failed,
         };
         let Failed {
@@ -171,7 +170,7 @@ pub async fn run(
         let nothing = Follows::Nothing(None);
         let follows = turn.map_or(nothing, |turn| turn.failed(fault, Visible::Nothing));
         if let Follows::Nothing(ending) = follows {
-            return give_up(ending, word, receipt).await;
+            return Box::pin(give_up(ending, word, receipt)).await;
         }
         let (next, at) = receipt
             .turn()
@@ -182,7 +181,7 @@ pub async fn run(
         let need = further(service, plan, &job.bound);
         if let Err(refusal) = receipt.next_leg(plan, &mut shaped, need.as_ref()) {
             tracing::info!(call = call.id.0, why = refusal.message, "no further leg");
-            return give_up(None, word, receipt).await;
+            return Box::pin(give_up(None, word, receipt)).await;
         }
     }
 }
@@ -320,7 +319,7 @@ pub(super) async fn fly(
             Err((broken, reading)) => Err(broken_stream(broken, reading, plan)),
         };
     }
-    whole_answer(service, head, body, (stall, plan)).await
+    whole_answer(service, head, body, (job.meter, stall, plan)).await
 }
 
 /// A stream whose beginning is being looked at. If the client leaves meanwhile, what the stream has
@@ -382,7 +381,7 @@ async fn whole_answer(
     service: &Service<'_>,
     head: Parts,
     body: Incoming,
-    (stall, plan): (Duration, &Plan),
+    (meter, stall, plan): (Meter, Duration, &Plan),
 ) -> Result<Answer, Failed> {
     let provider = &plan.upstream.id;
     let limits = setup::Limits {
@@ -409,7 +408,8 @@ async fn whole_answer(
         so_far: None,
         told: refusal(unread),
     })?;
-    if Tape::read(&bytes).is_err() {
+    let read = plan.upstream.dialect.read_answer(&bytes);
+    if !read.is_json {
         let what = "sent an answer that is not JSON";
         return Err(Failed {
             fault: Fault::Unreadable,
@@ -418,7 +418,7 @@ async fn whole_answer(
             told: Told::Refusal(whole::broken(provider, what)),
         });
     }
-    Ok(Answer::Whole(head, bytes))
+    Ok(Answer::Whole(head, bytes, meter.reported_in(read)))
 }
 
 /// A stream that failed before anything could be seen of it: an error event is told as the answer
@@ -483,14 +483,9 @@ fn unsendable(path: &str) -> Failed {
 }
 
 /// From here on nobody else can be asked, so that only the operator's own limit on silence holds.
-pub(super) async fn reply(
-    answer: Answer,
-    job: &Job<'_>,
-    receipt: Receipt,
-    idle: Duration,
-) -> Response<ReplyBody> {
+pub(super) async fn reply(answer: Answer, receipt: Receipt, idle: Duration) -> Response<ReplyBody> {
     match answer {
-        Answer::Whole(head, bytes) => whole::whole(&head, bytes, job.meter, receipt).await,
+        Answer::Whole(head, bytes, reported) => whole::whole(&head, bytes, reported, receipt).await,
         Answer::Flowing(head, beginning, body, reading) => {
             whole::flowing(&head, beginning, body, reading, receipt, idle)
         }
@@ -543,7 +538,7 @@ async fn passed_on(
     receipt: Receipt,
     again: Again,
 ) -> Response<ReplyBody> {
-    let mut response = whole::whole(head, bytes, Meter::Free, receipt).await;
+    let mut response = whole::whole(head, bytes, Reported::Nothing, receipt).await;
     let headers = response.headers_mut();
     let target = format!("{}/{}", plan.upstream.id, plan.model);
     if let Ok(target) = HeaderValue::from_str(&target) {

@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: the client receives the upstream's bytes unchanged (transcripts `answers`).
 
+use std::mem;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,7 @@ use policy::dispatch::fault::Fault;
 use policy::ports::End;
 use policy::refusal::{Reason, Refusal};
 use wire::dialect::Dialect;
+use wire::dialect::answer::Answer;
 use wire::dialect::stream::UsageDisplay;
 
 use crate::dispatch::headers;
@@ -49,6 +51,28 @@ pub enum Meter {
     Free,
 }
 
+impl Meter {
+    /// What a whole answer says of its usage.
+    fn reported(self, bytes: &[u8]) -> Reported {
+        match self {
+            Self::Free => Reported::Nothing,
+            Self::Dialect(dialect, _) | Self::Watched(dialect) => {
+                self.reported_in(dialect.read_answer(bytes))
+            }
+        }
+    }
+
+    /// The same of an answer that was read.
+    pub fn reported_in(self, answer: Answer) -> Reported {
+        match self {
+            Self::Free => Reported::Nothing,
+            Self::Dialect(..) | Self::Watched(_) => {
+                answer.usage.map_or(Reported::Unreadable, Reported::Usage)
+            }
+        }
+    }
+}
+
 /// Relays an upstream's answer to the client.
 pub async fn relay(
     upstream: Response<Incoming>,
@@ -64,7 +88,10 @@ pub async fn relay(
         return Ok(flowing(&head, beginning, body, reading, receipt, idle));
     }
     match collect(body, limits).await {
-        Ok(bytes) => Ok(whole(&head, bytes, meter, receipt).await),
+        Ok(bytes) => {
+            let reported = meter.reported(&bytes);
+            Ok(whole(&head, bytes, reported, receipt).await)
+        }
         Err(unread) => {
             receipt.breaks(unread.fault());
             let reported = Reported::Seen { output_bytes: 0 };
@@ -137,11 +164,11 @@ pub fn flowing(
 pub async fn whole(
     head: &Parts,
     bytes: Bytes,
-    meter: Meter,
+    reported: Reported,
     mut receipt: Receipt,
 ) -> Response<ReplyBody> {
     let mut headers = named(head, &receipt);
-    receipt.settle(outcome(head.status, &bytes, meter));
+    receipt.settle(outcome(head.status, reported));
     Wait::new(receipt.settlement()).await;
     tell_budgets(&mut headers, &receipt);
     insert(&mut headers, &COST_HEADER, &receipt.cost_text());
@@ -167,8 +194,8 @@ fn tell_budgets(headers: &mut HeaderMap, receipt: &Receipt) {
     }
 }
 
-/// What a whole answer says of its usage and its end.
-fn outcome(status: StatusCode, bytes: &[u8], meter: Meter) -> Outcome {
+/// How a whole answer ends a call.
+fn outcome(status: StatusCode, reported: Reported) -> Outcome {
     let code = status.as_u16();
     if !status.is_success() {
         // Providers do not bill calls that they refuse.
@@ -178,13 +205,6 @@ fn outcome(status: StatusCode, bytes: &[u8], meter: Meter) -> Outcome {
             reported: Reported::Nothing,
         };
     }
-    let reported = match meter {
-        Meter::Free => Reported::Nothing,
-        Meter::Dialect(dialect, _) | Meter::Watched(dialect) => dialect
-            .read_answer(bytes)
-            .usage
-            .map_or(Reported::Unreadable, Reported::Usage),
-    };
     Outcome {
         end: End::Answered,
         status: code,
@@ -225,20 +245,27 @@ impl Unread {
 
 /// Reads an answer to its end, in bounds of size and silence.
 pub async fn collect(mut body: Incoming, limits: &Limits) -> Result<Bytes, Unread> {
-    let mut whole = BytesMut::new();
+    // Most answers come in one piece, which is not copied.
+    let (mut first, mut whole) = (Bytes::new(), BytesMut::new());
     loop {
         let frame = tokio::time::timeout(limits.idle_timeout, body.frame()).await;
         match frame.map_err(|_| Unread::Silent)? {
+            None if whole.is_empty() => return Ok(first),
             None => return Ok(whole.freeze()),
             Some(Err(_)) => return Err(Unread::Cut),
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else {
                     continue;
                 };
-                if whole.len() + data.len() > ANSWER_BYTES_MAX {
+                if first.len() + whole.len() + data.len() > ANSWER_BYTES_MAX {
                     return Err(Unread::TooLarge);
                 }
-                whole.extend_from_slice(&data);
+                if first.is_empty() && whole.is_empty() {
+                    first = data;
+                } else {
+                    whole.extend_from_slice(&mem::take(&mut first));
+                    whole.extend_from_slice(&data);
+                }
             }
         }
     }

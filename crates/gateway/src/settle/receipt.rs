@@ -53,7 +53,7 @@ pub struct Outcome {
 }
 
 /// What is known of the tokens that a leg used.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Reported {
     /// The upstream's own figures.
     Usage(Usage),

@@ -3,12 +3,13 @@
 //! **Invariant**: a name has one meaning; two rows that claim it are refused when the file is read
 //! (test `two_rows_for_one_name_are_refused`).
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// An index over the names of one provider's models.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
-    exact: BTreeMap<String, usize>,
+    exact: HashMap<String, usize>,
     /// Longest literal text first, so that the narrower glob wins.
     globs: Vec<(String, usize)>,
 }
@@ -34,15 +35,24 @@ impl Names {
 
     /// The model that a name means. Case does not matter: providers write `MiniMax-M3` as they like.
     pub fn find(&self, name: &str) -> Option<usize> {
-        let name = name.to_ascii_lowercase();
+        let name = &*lowered(name);
         let exact = self
             .exact
-            .get(&name)
-            .or_else(|| self.exact.get(without_date(&name)?));
+            .get(name)
+            .or_else(|| self.exact.get(without_date(name)?));
         exact.copied().or_else(|| {
-            let glob = self.globs.iter().find(|(glob, _)| glob_fits(glob, &name));
+            let glob = self.globs.iter().find(|(glob, _)| glob_fits(glob, name));
             glob.map(|(_, index)| *index)
         })
+    }
+}
+
+/// A name in small letters, as most already are.
+pub(crate) fn lowered(name: &str) -> Cow<'_, str> {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
     }
 }
 

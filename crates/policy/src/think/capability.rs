@@ -3,7 +3,7 @@
 //! **Invariant**: every row has a source and a day, names models of the price book once, and lists
 //! its default among its levels (test `every_row_is_sound`).
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::effort::Effort;
 use crate::prices::PriceBook;
 use crate::prices::model::Confidence;
+use crate::prices::names::lowered;
 
 /// The table in the binary.
 const TEXT: &str = include_str!("../../think/models.toml");
@@ -140,7 +141,8 @@ pub struct Table {
     /// The day that the table describes.
     pub dated: toml::value::Datetime,
     rows: Vec<Capability>,
-    by_model: BTreeMap<(String, String), usize>,
+    /// By provider, then by model.
+    by_model: HashMap<String, HashMap<String, usize>>,
 }
 
 /// A table that cannot be used.
@@ -169,7 +171,7 @@ impl Table {
     pub fn parse(text: &str) -> Result<Self, TableError> {
         let raw: RawTable =
             toml::from_str(text).map_err(|error| TableError::Shape(error.to_string()))?;
-        let mut by_model = BTreeMap::new();
+        let mut by_model = HashMap::<String, HashMap<String, usize>>::new();
         for (index, row) in raw.model.iter().enumerate() {
             let fault = |message| TableError::Row {
                 id: row.ids.first().cloned().unwrap_or_default(),
@@ -185,9 +187,9 @@ impl Table {
                 return Err(fault("`source` must say where this was read"));
             }
             for provider in &row.providers {
+                let models = by_model.entry(provider.clone()).or_default();
                 for id in &row.ids {
-                    let name = (provider.clone(), id.to_ascii_lowercase());
-                    if by_model.insert(name, index).is_some() {
+                    if models.insert(id.to_ascii_lowercase(), index).is_some() {
                         return Err(fault("a model may stand in one row only"));
                     }
                 }
@@ -202,10 +204,8 @@ impl Table {
 
     /// What a model can be asked, by any name that the price book knows; none if it is not known.
     pub fn find(&self, provider: &str, model: &str) -> Option<&Capability> {
-        let row = |id: &str| {
-            let name = (provider.to_owned(), id.to_ascii_lowercase());
-            self.rows.get(*self.by_model.get(&name)?)
-        };
+        let models = self.by_model.get(provider)?;
+        let row = |id: &str| self.rows.get(*models.get(&*lowered(id))?);
         row(model).or_else(|| row(&PriceBook::built_in().find(provider, model)?.id))
     }
 

@@ -8,6 +8,8 @@ use crate::usage::Usage;
 /// The facts of a whole JSON answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
+    /// Whether the body is JSON; nothing else is known of one that is not.
+    pub is_json: bool,
     /// What the provider says it metered.
     pub usage: Option<Usage>,
     /// The model that answered.

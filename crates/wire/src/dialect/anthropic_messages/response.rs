@@ -22,6 +22,7 @@ pub(in crate::dialect) fn read(body: &[u8]) -> Answer {
         .into_iter()
         .flat_map(|content| content.items());
     Answer {
+        is_json: true,
         usage: read_usage(root),
         model: fields::text(root, "model"),
         id: fields::text(root, "id"),

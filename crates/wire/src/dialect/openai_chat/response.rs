@@ -25,6 +25,7 @@ pub(in crate::dialect) fn read(body: &[u8]) -> Answer {
             .flat_map(|choices| choices.items())
     };
     Answer {
+        is_json: true,
         usage: fields::given(root, "usage")
             .filter(Node::is_object)
             .map(|usage| {
