@@ -38,9 +38,18 @@ impl Anthropic {
     }
 
     /// Leaves an entry at the end of every segment that was read or written.
-    fn keep_everything(&mut self, sent: &Sent, at: Moment, ready: Moment, reach: usize, ttl: Ttl) {
-        let lifetime_ms = ttl.millis();
-        for piece in sent.pieces.get(..=reach).unwrap_or_default() {
+    fn keep_everything(
+        &mut self,
+        sent: &Sent,
+        at: Moment,
+        ready: Moment,
+        reach: usize,
+        marks: &[(usize, Ttl)],
+    ) {
+        for (index, piece) in sent.pieces.iter().enumerate().take(reach + 1) {
+            let behind = marks.iter().find(|(mark, _)| *mark >= index);
+            let ttl = behind.or(marks.last()).map_or(Ttl::Minutes5, |mark| mark.1);
+            let lifetime_ms = ttl.millis();
             let entry = Entry {
                 ready,
                 until: at.after(lifetime_ms),
@@ -102,10 +111,8 @@ impl Cache for Anthropic {
         split.uncached = Tokens(sent.input().0 - paid);
 
         if self.grain == Grain::Segments {
-            let deepest = marks.last().copied();
-            let (reach, ttl) = deepest.unwrap_or((0, Ttl::Minutes5));
-            if let Some(reach) = read_through.max(deepest.map(|_| reach)) {
-                self.keep_everything(sent, at, first_token_at, reach, ttl);
+            if let Some(reach) = read_through.max(marks.last().map(|mark| mark.0)) {
+                self.keep_everything(sent, at, first_token_at, reach, &marks);
             }
             return split;
         }

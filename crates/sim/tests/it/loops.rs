@@ -272,16 +272,26 @@ fn rewritten_history_is_marked_before_the_rewrite() {
 
 #[test]
 fn surcharges_stay_within_the_seed() {
-    let mut play = Play::new("claude-sonnet-4-6", Switch::On);
-    for call in 0..3_000_u64 {
-        // Each looks like the start of an agent's loop, none goes on.
-        let mut segments = head(50_000);
-        segments[0].text = 7_000 + call;
-        play.call("bait", call * 20_000, &segments, 2);
+    let tokens = 50_000;
+    // From so fast that all are sent before one is known to be lost, to so slow that all are known.
+    for apart_ms in [10, 1_000, 20_000] {
+        let mut play = Play::new("claude-sonnet-4-6", Switch::On);
+        let (mut lost, mut sent) = (0, 0);
+        for call in 0..1_000_u64 {
+            // Each looks like the start of an agent's loop, none goes on.
+            let mut segments = head(tokens);
+            segments[0].text = 7_000 + call;
+            let outcome = play.call("bait", call * apart_ms, &segments, 2);
+            lost += (outcome.policy_cost - outcome.untouched_cost).0;
+            let may_lose = (131_072 + sent / 20).min(1_048_576);
+            assert!(
+                lost <= may_lose * 3_000_000,
+                "{lost} lost of {call} calls, {apart_ms} ms apart"
+            );
+            sent += i128::from(tokens);
+        }
+        assert!(lost > 0, "it was tempted");
     }
-    let sums = play.finish();
-    let lost = sums.policy.cost - sums.untouched.cost;
-    assert!(lost <= PicoUsd(131_072 * 3_000_000), "{lost} lost");
 }
 
 /// Steps of several sessions: which, how many segments it adds, how long after the step before, and

@@ -62,6 +62,8 @@ pub(super) struct Outlook {
 pub(super) struct Held {
     /// The deepest segment that can be read now, or after waiting.
     pub(super) live: Option<usize>,
+    /// The deepest segment up to there that is held for more than the short lifetime.
+    pub(super) long: Option<usize>,
     /// The prefix that another call is writing now, if it is deeper.
     pub(super) pending: Option<Chain>,
 }
@@ -100,6 +102,7 @@ pub fn decide(memory: &mut Memory, sight: &Sight<'_>) -> Decision {
 
     let noted = Noted {
         session: known.key,
+        begins: known.previous.is_none(),
         turn: features.turn,
         features,
         stable: outlook.stable,
@@ -143,6 +146,7 @@ fn features(sight: &Sight<'_>, path: &Path, known: &Known) -> Features {
         agent: has_tools || is_loop,
         input: path.total() + sight.rest.0,
         new: path.total() + sight.rest.0 - matched,
+        pause_ms,
         head: path.head,
         horizon_ms: horizon_ms(sight),
     }
@@ -191,25 +195,28 @@ fn held(memory: &Memory, sight: &Sight<'_>, path: &Path) -> Held {
         .segments
         .get(..path.matched)
         .unwrap_or_default();
+    let (short, _) = lifetimes(sight);
+    let mut held = Held::default();
     for (index, segment) in known.iter().enumerate().rev() {
         let Some(entry) = memory.entries.peek(within(target, segment.chain)) else {
             continue;
         };
-        if entry.until < sight.at {
-            continue;
-        }
         // In a replay the first byte's moment is known before it comes.
         let is_ready = entry.ready.is_some_and(|ready| ready <= sight.at);
         let is_awaited = !is_ready && sight.at.since(entry.sent) <= PENDING_MAX_MS;
-        if is_ready || is_awaited {
-            let pending = is_awaited.then_some(entry.lead);
-            return Held {
-                live: Some(index),
-                pending,
-            };
+        if entry.until < sight.at || !(is_ready || is_awaited) {
+            continue;
+        }
+        if held.live.is_none() {
+            held.live = Some(index);
+            held.pending = is_awaited.then_some(entry.lead);
+        }
+        if entry.ttl > short {
+            held.long = Some(index);
+            break;
         }
     }
-    Held::default()
+    held
 }
 
 /// The deepest segment up to which writing pays.
@@ -243,7 +250,7 @@ fn worth_writing(
             (best_gain, best) = (gain, Some(segment));
         }
     }
-    let bank = bank::balance(memory, sight, path);
+    let bank = bank::available(memory, sight, path);
     let premium = |top: Option<usize>| {
         surcharge
             * super::float(
@@ -395,9 +402,16 @@ fn shard(
 /// Where entries are left: on breakpoints, or on every segment before the deepest.
 fn left_behind(sight: &Sight<'_>, spots: &Spots, held: Held) -> Vec<Mark> {
     let deepest = spots.written.last().copied();
+    let ttl_of = |segment: usize| {
+        let mut behind = spots.written.iter().filter(|mark| mark.segment >= segment);
+        behind.next().or(deepest.as_ref()).map(|mark| mark.ttl)
+    };
     match (sight.terms.grain, deepest) {
-        (Grain::Segments, Some(Mark { segment, ttl })) => (0..=segment.max(held.live.unwrap_or(0)))
-            .map(|segment| Mark { segment, ttl })
+        (Grain::Segments, Some(Mark { segment, .. })) => (0..=segment.max(held.live.unwrap_or(0)))
+            .filter_map(|segment| {
+                let ttl = ttl_of(segment)?;
+                Some(Mark { segment, ttl })
+            })
             .collect(),
         _ => spots.written.clone(),
     }
@@ -409,6 +423,8 @@ fn enter(memory: &mut Memory, sight: &Sight<'_>, path: &Path, spots: &Spots, hel
     let deepest = spots.written.last();
     let deepest = deepest.and_then(|mark| sight.prompt.segments.get(mark.segment));
     let lead = deepest.map(|segment| segment.chain).unwrap_or_default();
+    // Anthropic writes nothing before the end of what it reads; OpenAI, at every breakpoint.
+    let only_behind_reads = sight.terms.family == CacheFamily::Anthropic;
     let mut entries = Vec::new();
     for Mark { segment, ttl } in left_behind(sight, spots, held) {
         let Some(chain) = sight
@@ -426,7 +442,7 @@ fn enter(memory: &mut Memory, sight: &Sight<'_>, path: &Path, spots: &Spots, hel
             .filter(|entry| entry.until >= sight.at);
         if let Some(entry) = entry {
             entry.until = entry.until.max(sight.at.after(entry.ttl.millis()));
-        } else {
+        } else if held.live.is_none_or(|live| segment > live) || !only_behind_reads {
             let until = sight.at.after(ttl.millis());
             memory.entries.insert(
                 key,

@@ -10,6 +10,7 @@ use wire::prompt::{Chain, Prompt};
 use wire::usage::{Tokens, Ttl};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::bank::Account;
 use super::estimate::{Counted, Counting, Estimator};
 use super::explain::{Kept, Miss};
 use super::keys::Keys;
@@ -53,6 +54,10 @@ pub(super) struct Node {
     pub(super) owner: u64,
     /// Sessions that sent it, as far as noticed.
     pub(super) sessions: u32,
+    /// Prompts that ended here.
+    pub(super) ended: u32,
+    /// Sessions whose first prompt went on from here.
+    pub(super) passed: u32,
     /// Tokens of the segment that ends it, as scanned.
     pub(super) size: u64,
     /// How the target counted it that counted it last.
@@ -62,6 +67,12 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// More conversations go through here than end here: it is what many begin with, and whoever once
+    /// sent no more than that is no more likely to have sent the next than anybody else.
+    pub(super) fn is_beginning(&self) -> bool {
+        self.passed > self.ended
+    }
+
     fn counted_by(&self, target: u64) -> Option<Counted> {
         self.counted.filter(|counted| counted.target == target)
     }
@@ -124,7 +135,7 @@ pub struct Memory {
     pub(super) by_user: Recent<u64, u64>,
     pub(super) habits: Recent<u64, Habit>,
     pub(super) worth: Worth,
-    pub(super) banks: Recent<u64, f64>,
+    pub(super) banks: Recent<u64, Account>,
     pub(super) keys: Keys,
     pub(super) kept: Kept,
     estimator: Estimator,

@@ -51,7 +51,7 @@ fn anthropic(
 ) -> Spots {
     let taken = sight.client.markers + usize::from(sight.client.automatic.is_some());
     let free = rules::BREAKPOINTS_MAX.saturating_sub(taken);
-    let wanted = wanted(sight, path, top, held);
+    let wanted = wanted(sight, path, top, held, lifetimes.long);
     let marks = settle_lifetimes(sight, path, &pick(sight, path, &wanted, free), lifetimes);
     let mut written = marks.clone();
     let segments = sight.prompt.segments.iter().enumerate();
@@ -94,7 +94,7 @@ fn openai(
     }
     let implicit = top.is_some() && top == last;
     let free = rules::BREAKPOINTS_MAX - usize::from(implicit);
-    let wanted: Vec<usize> = wanted(sight, path, top, held)
+    let wanted: Vec<usize> = wanted(sight, path, top, held, lifetimes.long)
         .into_iter()
         .filter(|segment| !implicit || Some(*segment) != last)
         .collect();
@@ -119,16 +119,27 @@ fn openai(
 }
 
 /// Segments that should carry a breakpoint, most important first.
-fn wanted(sight: &Sight<'_>, path: &Path, top: Option<usize>, held: Held) -> Vec<usize> {
+fn wanted(
+    sight: &Sight<'_>,
+    path: &Path,
+    top: Option<usize>,
+    held: Held,
+    long: Option<Mark>,
+) -> Vec<usize> {
     let segments = &sight.prompt.segments;
     let Some(deepest) = top.max(held.live) else {
         return Vec::new();
     };
     let mut wanted = vec![deepest];
+    wanted.extend(long.map(|mark| mark.segment));
     if let Some(live) = held.live {
         // Lookback finds the earlier entry only so far; a breakpoint on it finds it surely.
         let position = |segment: usize| segments.get(segment).map_or(0, |it| it.position);
-        if position(deepest) - position(live) > rules::LOOKBACK_POSITIONS_SAFE {
+        let finds = |segment: &usize| {
+            let reach = position(live) + rules::LOOKBACK_POSITIONS_SAFE;
+            *segment >= live && position(*segment) <= reach
+        };
+        if !wanted.iter().any(finds) {
             wanted.push(live);
         }
     }
@@ -184,10 +195,11 @@ fn settle_lifetimes(
     let segments = &sight.prompt.segments;
     let shared_end = path.shared.max(sight.prompt.head_end());
     let marks = picked.iter().filter_map(|&segment| {
-        let wanted = if Some(segment) <= shared_end {
-            lifetimes.shared
-        } else {
-            lifetimes.own
+        let long = lifetimes.long.filter(|long| segment <= long.segment);
+        let wanted = match long {
+            Some(long) => long.ttl,
+            None if Some(segment) <= shared_end => lifetimes.shared,
+            None => lifetimes.own,
         };
         let before = segments
             .get(..segment)?

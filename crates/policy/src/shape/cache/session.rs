@@ -127,12 +127,9 @@ fn continued(memory: &Memory, sight: &Sight<'_>, path: &Path) -> Option<u64> {
     let shorter = path.matched.min(segments.len().saturating_sub(1));
     let known = segments.get(first_user..shorter)?;
     known.iter().rev().find_map(|segment| {
-        memory
-            .nodes
-            .peek(within(path.tenant, segment.chain))?
-            .ends
-            .last()
-            .copied()
+        let node = memory.nodes.peek(within(path.tenant, segment.chain))?;
+        let end = node.ends.last().copied();
+        end.filter(|_| !node.is_beginning())
     })
 }
 

@@ -255,6 +255,48 @@ fn conversations_that_part_are_two_sessions() {
 }
 
 #[test]
+fn what_many_begin_with_is_no_session() {
+    let mut memory = Memory::default();
+    let mut send = |at, tail: &[u64]| {
+        let mut pieces = vec![text(1, 2_000), text(2, 2_000), text(3, 500)];
+        pieces.extend(tail.iter().map(|it| text(*it, 200)));
+        decide_on(&mut memory, CacheFamily::Anthropic, at, &pieces, None).session
+    };
+    let many = [send(0, &[4, 4, 4]), send(1_000, &[5, 5])];
+    let short = send(2_000, &[]);
+    let next = send(3_000, &[6, 6]);
+    assert_ne!(
+        next, short,
+        "it was not told apart from the short one's next call"
+    );
+    assert!(!many.contains(&next) && !many.contains(&short));
+    assert_eq!(send(4_000, &[6, 6, 7, 7]), next);
+}
+
+#[test]
+fn the_longer_lifetime_ends_behind_what_is_held() {
+    let mut memory = Memory::default();
+    let mut pieces = vec![text(1, 2_000), text(2, 2_000), text(3, 60_000)];
+    let mut marks = Vec::new();
+    for turn in 0..3 {
+        let at = turn * 100_000;
+        marks.push(decide_on(&mut memory, CacheFamily::Anthropic, at, &pieces, None).marks);
+        pieces.extend([text(10 + turn, 100), text(50 + turn, 1_000)]);
+    }
+    let hour = |marks: &[Mark]| {
+        let long = marks.iter().filter(|mark| mark.ttl == Ttl::Hour1);
+        long.map(|mark| mark.segment).max()
+    };
+    let deepest = |marks: &[Mark]| marks.last().map(|mark| (mark.segment, mark.ttl));
+    // Nothing is held yet; then it ends with the first new segment, and what grows since is too little
+    // to pay for another.
+    assert_eq!(hour(&marks[0]), None);
+    assert_eq!([hour(&marks[1]), hour(&marks[2])], [Some(3), Some(3)]);
+    assert_eq!(deepest(&marks[1]), Some((4, Ttl::Minutes5)));
+    assert_eq!(deepest(&marks[2]), Some((6, Ttl::Minutes5)));
+}
+
+#[test]
 fn misses_name_their_cause() {
     let check = |idle_ms: u64, changed: u64, expect: Cause| {
         let mut memory = Memory::default();

@@ -129,6 +129,8 @@ pub(super) fn walk(memory: &Memory, sight: &Sight<'_>) -> Path {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noted {
     pub(super) session: u64,
+    /// It is the session's first call.
+    pub(super) begins: bool,
     pub(super) turn: u32,
     pub(super) features: Features,
     /// Leading segments that are expected to stay as they are.
@@ -186,6 +188,9 @@ pub(super) fn note(memory: &mut Memory, sight: &Sight<'_>, path: &Path, noted: &
         node.last = sight.at;
         if index + 1 == segments.len() {
             node.end_turn = Some(node.end_turn.unwrap_or(0).max(noted.turn));
+            node.ended = node.ended.saturating_add(1);
+        } else {
+            node.passed = node.passed.saturating_add(u32::from(noted.begins));
         }
     }
 }

@@ -1,12 +1,13 @@
 //! How likely a prefix is to be read again before it would expire: an online posterior.
 //!
 //! Calls are sorted into classes by what tells the most about them: whether tools are used, whether
-//! the conversation has begun before, how long it is, how much of it is new, and the head that it
-//! shares with others. Every call is followed up, written or not: the part of it that is sent again
+//! the conversation has begun before, how long it is, how much of it is new, how long the pause before
+//! it was, and the head that it shares with others. Every call is followed up, written or not: the part of it that is sent again
 //! within the horizon is its outcome. A head's own record outweighs its class once it has one.
 //!
 //! The classes and weights were chosen on the Mooncake conversation trace (human chat; Apache-2.0):
-//! without length classes the saving there halves, without the new part's size it falls by a sixth.
+//! without length classes the saving there halves, without the new part's size it falls by a sixth,
+//! without the pauses by less than a hundredth.
 //!
 //! **Invariant**: a probability stays within 0 and 1, and memory is bounded (test
 //! `learns_from_what_happens`).
@@ -31,6 +32,9 @@ const CLASS_WEIGHT: f64 = 10.0;
 /// How many observations the class is worth to one head's part of it.
 const HEAD_WEIGHT: f64 = 3.0;
 
+/// How many observations a class is worth to one length of pause within it.
+const PAUSE_WEIGHT: f64 = 10.0;
+
 /// How many observations the class is worth to a single prefix.
 const PREFIX_WEIGHT: f64 = 3.0;
 
@@ -54,6 +58,10 @@ const FIRST_LENGTHS: (u32, u32) = (11, 14);
 /// Sizes of the new part (as powers of two) between which later prompts are told apart.
 const NEW_SIZES: (u32, u32) = (10, 13);
 
+/// Pauses, as parts of a lifetime, between which later prompts are told apart: whoever answers at once
+/// goes on, and whoever took longer than two lifetimes has mostly done.
+const PAUSES: [(u64, u64); 3] = [(1, 5), (1, 1), (2, 1)];
+
 /// What is known of a call when it is judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
@@ -65,6 +73,8 @@ pub struct Features {
     pub input: u64,
     /// Tokens that were never seen before.
     pub new: u64,
+    /// Time since the conversation's call before; none for a first one.
+    pub pause_ms: Option<u64>,
     /// The head that the call shares with others; 0 if it has none.
     pub head: u64,
     /// How long an entry lives, in milliseconds.
@@ -127,8 +137,10 @@ impl Kind {
 pub struct Classes {
     kind: Kind,
     class: u64,
-    /// The class within one head; the class itself where there is no head.
-    head: u64,
+    /// The class within one head; none where there is no head.
+    head: Option<u64>,
+    /// One of these after pauses of this length; none where pauses tell nothing.
+    paused: Option<u64>,
     late: u64,
 }
 
@@ -140,6 +152,7 @@ impl Classes {
             agent,
             input,
             new,
+            pause_ms,
             head,
             horizon_ms,
         } = *features;
@@ -150,7 +163,17 @@ impl Classes {
             (false, 0) => Kind::First(size(input, FIRST_LENGTHS)),
             (false, _) => Kind::Later(size(new, NEW_SIZES)),
         };
-        Self::with(kind, head, horizon_ms)
+        let mut classes = Self::with(kind, head, horizon_ms);
+        let pause_ms = pause_ms.filter(|_| matches!(kind, Kind::Later(_)));
+        classes.paused = pause_ms.map(|pause_ms| {
+            let longer = PAUSES.iter().filter(|part| {
+                let (of, parts) = **part;
+                pause_ms * parts > horizon_ms * of
+            });
+            let length = 1 + longer.map(|_| 1).sum::<u64>();
+            hash(&[classes.head.unwrap_or(classes.class), length])
+        });
+        classes
     }
 
     /// The class of prefixes at which conversations part, which do not end a prompt.
@@ -163,17 +186,20 @@ impl Classes {
         let late = hash(&[kind.late_number(), horizon_ms]);
         // One head is one program: its turns are judged together, but for the first.
         let first = u64::from(matches!(kind, Kind::AgentFirst | Kind::First(_)));
-        let head = if head == 0 {
-            class
-        } else {
-            hash(&[head, first, horizon_ms])
-        };
+        let head = (head != 0).then(|| hash(&[head, first, horizon_ms]));
         Self {
             kind,
             class,
             head,
+            paused: None,
             late,
         }
+    }
+
+    /// What a call of these classes teaches.
+    fn keys(&self) -> impl Iterator<Item = u64> {
+        let finer = [self.head, self.paused];
+        std::iter::once(self.class).chain(finer.into_iter().flatten())
     }
 }
 
@@ -224,8 +250,6 @@ struct Open {
     /// Tokens that were sent again in time.
     reached: u64,
     came_late: bool,
-    /// It was judged for late returns already.
-    is_done: bool,
 }
 
 /// Names a call that is being followed up.
@@ -269,13 +293,13 @@ impl Worth {
 
     /// The probability that a prompt of these classes is read again in time.
     pub(super) fn probability(&self, classes: &Classes) -> f64 {
-        let class = self
-            .cell(classes.class)
-            .probability(classes.kind.prior(), CLASS_WEIGHT);
-        if classes.head == classes.class {
-            return class;
-        }
-        self.cell(classes.head).probability(class, HEAD_WEIGHT)
+        let within = |key: Option<u64>, coarser: f64, weight: f64| {
+            key.map_or(coarser, |key| self.cell(key).probability(coarser, weight))
+        };
+        let prior = classes.kind.prior();
+        let class = self.cell(classes.class).probability(prior, CLASS_WEIGHT);
+        let head = within(classes.head, class, HEAD_WEIGHT);
+        within(classes.paused, head, PAUSE_WEIGHT)
     }
 
     /// The probability that it is read again only after the short lifetime.
@@ -298,7 +322,6 @@ impl Worth {
             followed,
             reached: 0,
             came_late: false,
-            is_done: false,
         };
         self.open.insert(number, open);
         let horizon_ms = followed.horizon_ms;
@@ -365,7 +388,7 @@ impl Worth {
     }
 
     fn learn_in_time(&mut self, number: u64) {
-        let Some(open) = self.open.get_mut(number) else {
+        let Some(open) = self.open.peek(number) else {
             return;
         };
         let Open {
@@ -378,25 +401,19 @@ impl Worth {
             is_branch,
             ..
         } = followed;
-        let is_whole = reached >= length;
-        open.is_done = is_whole;
         // Of what was new, the part that was sent again: a document may come back with another
         // question behind it.
         let outcome = if length > matched {
             float(reached.saturating_sub(matched).min(length - matched)) / float(length - matched)
         } else {
-            f64::from(u8::from(is_whole))
+            f64::from(u8::from(reached >= length))
         };
-        self.learn(classes.class, outcome);
-        if classes.head != classes.class {
-            self.learn(classes.head, outcome);
+        for key in classes.keys() {
+            self.learn(key, outcome);
         }
         if is_branch {
             let branch = Classes::branch(followed.horizon_ms);
             self.learn(branch.class, f64::from(u8::from(reached >= matched)));
-        }
-        if is_whole {
-            self.learn(classes.late, 0.0);
         }
     }
 
@@ -404,12 +421,9 @@ impl Worth {
         let Some(open) = self.open.remove(number) else {
             return;
         };
-        if !open.is_done {
-            self.learn(
-                open.followed.classes.late,
-                f64::from(u8::from(open.came_late)),
-            );
-        }
+        // What came in time is learned no sooner than what came late, or it would outrun it.
+        let came_late = f64::from(u8::from(open.came_late));
+        self.learn(open.followed.classes.late, came_late);
     }
 
     fn learn(&mut self, key: u64, outcome: f64) {
@@ -451,6 +465,41 @@ mod tests {
             expect.contains(&probability),
             "{agent} {again}/{gone}: {probability}"
         );
+    }
+
+    #[test]
+    fn pauses_tell_prompts_apart() {
+        let of = |pause_ms| {
+            Classes::of(&Features {
+                turn: 1,
+                new: 100,
+                pause_ms: Some(pause_ms),
+                horizon_ms: 300_000,
+                ..Features::default()
+            })
+        };
+        let mut worth = Worth::default();
+        for call in 0..100 {
+            let at = Moment(call);
+            for (pause_ms, returns) in [(20_000, true), (700_000, false)] {
+                let follow = worth.follow(Followed {
+                    at,
+                    horizon_ms: 300_000,
+                    classes: of(pause_ms),
+                    matched: 0,
+                    length: 100,
+                    is_branch: false,
+                });
+                if returns {
+                    worth.reached(follow, 100, at.after(60_000));
+                }
+            }
+        }
+        worth.advance(Moment(u64::MAX));
+        let [quick, unseen, slow] =
+            [20_000, 400_000, 700_000].map(|pause_ms| worth.probability(&of(pause_ms)));
+        assert!(quick > 0.9 && slow < 0.1, "{quick} {slow}");
+        assert!((0.4..0.6).contains(&unseen), "as all together: {unseen}");
     }
 
     #[test]
