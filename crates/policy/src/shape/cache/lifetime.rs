@@ -11,6 +11,7 @@ use super::decide::{Held, Outlook};
 use super::memory::{Memory, within};
 use super::walk::{Path, lifetimes, reaches_minimum};
 use super::{Mark, Reason, Sight};
+use crate::prices::model::CacheFamily;
 
 /// Pauses that must have been seen before the longer lifetime is considered.
 const PAUSES_MIN: u32 = 8;
@@ -66,6 +67,10 @@ pub(super) fn choose(
     }
     // What is held already lives on with whatever longer-lived entry begins with it, and only what that
     // entry adds is paid for: so it ends as early as it can.
+    // Measured at Anthropic alone; elsewhere the lifetimes are so long that late returns are hardly seen.
+    if sight.terms.family != CacheFamily::Anthropic {
+        return chosen;
+    }
     let next = next_after(sight, path, top, held, long);
     let pays = |next: &usize| {
         let gained = path.tokens(*next) - path.tokens_or_zero(held.long);
