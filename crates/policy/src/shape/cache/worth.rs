@@ -1,9 +1,10 @@
 //! How likely a prefix is to be read again before it would expire: an online posterior.
 //!
 //! Calls are sorted into classes by what tells the most about them: whether tools are used, whether
-//! the conversation has begun before, how long it is, how much of it is new, how long the pause before
-//! it was, and the head that it shares with others. Every call is followed up, written or not: the part of it that is sent again
-//! within the horizon is its outcome. A head's own record outweighs its class once it has one.
+//! the conversation has begun before, how long it is, how much of it is new, how long the pause
+//! before it was, and the head that it shares with others. Every call is followed up, written or
+//! not: the part of it that is sent again within the horizon is its outcome. A head's own record
+//! outweighs its class once it has one.
 //!
 //! The classes and weights were chosen on the Mooncake conversation trace (human chat; Apache-2.0):
 //! without length classes the saving there halves, without the new part's size it falls by a sixth,
