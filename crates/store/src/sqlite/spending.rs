@@ -34,10 +34,7 @@ pub(super) fn spending(
     of: &SpentBy,
     take: &mut dyn FnMut(Spending),
 ) -> rusqlite::Result<()> {
-    sums_of(connection, &spending_query(), of, |row| {
-        take(read(row)?);
-        Ok(())
-    })
+    sums_of(connection, &spending_query(), of, read, take)
 }
 
 /// What the legs of settled calls used, by target, model asked for and minute.
@@ -46,17 +43,15 @@ pub(super) fn spending_at(
     of: &SpentBy,
     take: &mut dyn FnMut(SpendingAt),
 ) -> rusqlite::Result<()> {
-    sums_of(connection, &spending_at_query(), of, |row| {
-        take(read_at(row)?);
-        Ok(())
-    })
+    sums_of(connection, &spending_at_query(), of, read_at, take)
 }
 
-fn sums_of(
+fn sums_of<T>(
     connection: &Connection,
     query: &str,
     of: &SpentBy,
-    mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    take: &mut dyn FnMut(T),
 ) -> rusqlite::Result<()> {
     let except: Vec<String> = of.except.iter().map(|call| call.0.clone()).collect();
     let settled_by = of.settled_by.map_or(i64::MAX, |by| whole(by.0));
@@ -64,7 +59,7 @@ fn sums_of(
     let mut query = connection.prepare_cached(query)?;
     let mut rows = query.query(params![whole(of.since.0), settled_by, except])?;
     while let Some(row) = rows.next()? {
-        take(row)?;
+        take(read(row)?);
     }
     Ok(())
 }
