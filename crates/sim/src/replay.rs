@@ -326,15 +326,14 @@ impl<'a> Replay<'a> {
             .untouched
             .serve(&untouched, call.at, call.at.after(FIRST_TOKEN_MS));
         let split = self.policy.serve(policy, sent_at, first_token_at);
+        let (untouched_usage, policy_usage) = (plain.usage(call.output), split.usage(call.output));
         if let Some(decision) = &decision {
             self.memory.began(&decision.ticket, first_token_at);
-            self.memory
-                .settled(&decision.ticket, split.input(), split.read);
+            self.memory.settled(&decision.ticket, &policy_usage);
             if let Lead::First(chain) = decision.lead {
                 self.began.insert(chain, first_token_at);
             }
         }
-        let (untouched_usage, policy_usage) = (plain.usage(call.output), split.usage(call.output));
         let (untouched_bill, policy_bill) =
             (self.bill(&untouched_usage)?, self.bill(&policy_usage)?);
         let (untouched_cost, policy_cost) = (untouched_bill.total(), policy_bill.total());

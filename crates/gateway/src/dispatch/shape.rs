@@ -414,8 +414,8 @@ impl Ticket {
         self.release();
     }
 
-    /// The call is over.
-    pub fn settle(mut self, usage: Option<&Usage>, end: End) -> Account {
+    /// The call is over. What is estimated of its input teaches nothing.
+    pub fn settle(mut self, usage: Option<&Usage>, is_told: bool, end: End) -> Account {
         self.release();
         self.is_settled = true;
         let lever = &self.gateway.cache;
@@ -430,8 +430,8 @@ impl Ticket {
                 ..Account::default()
             };
         };
-        let read = usage.cache_read;
-        let miss = lock(&lever.memory).settled(&self.decision.ticket, usage.input(), read);
+        let learn = || lock(&lever.memory).settled(&self.decision.ticket, usage);
+        let miss = is_told.then(learn).flatten();
         // What an edit made new was not lost by the provider.
         let miss = miss.filter(|_| !self.edits);
         let trimmed = self.trimmed.as_ref();

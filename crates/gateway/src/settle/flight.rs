@@ -140,9 +140,10 @@ impl Flight {
             Reported::SoFar { .. } | Reported::Seen { .. } | Reported::Unreadable => true,
             Reported::Usage(_) | Reported::Nothing => false,
         };
+        let is_told = matches!(reported, Reported::Usage(_) | Reported::SoFar { .. });
         let usage = self.usage(reported, terms.input_estimate);
         let ticket = self.ticket.take();
-        let account = ticket.map(|ticket| ticket.settle(usage.as_ref(), end));
+        let account = ticket.map(|ticket| ticket.settle(usage.as_ref(), is_told, end));
         let account = account.unwrap_or_default();
         let (untouched, elsewhere) = (account.untouched, account.elsewhere);
         let notes = account.notes;

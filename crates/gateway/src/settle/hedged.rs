@@ -90,7 +90,7 @@ impl Base<'_> {
                 drop(
                     flight
                         .ticket
-                        .map(|ticket| ticket.settle(None, End::Refused)),
+                        .map(|ticket| ticket.settle(None, false, End::Refused)),
                 );
                 return Err(refusal);
             }

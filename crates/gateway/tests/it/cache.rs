@@ -14,6 +14,7 @@ use sim::provider::{Answer, Ask, Body, Provider};
 use testkit::client::{Client, Response};
 use testkit::upstream::{Recorded, Step, Upstream};
 use wire::dialect::Dialect;
+use wire::usage::Tokens;
 
 use crate::stage::{Hands, SPOKEN, Stage, full};
 
@@ -228,4 +229,38 @@ async fn a_conversation_keeps_its_key_whatever_is_reported() {
     }
     keys.dedup();
     assert!(keys.len() == 1 && keys[0].is_string(), "{keys:?}");
+}
+
+/// An upstream that reports no usage has not said that it keeps nothing: what is estimated of a call
+/// counts on what the calls before it wrote.
+#[tokio::test]
+async fn what_nobody_reported_is_still_held() {
+    let frames = [
+        json!({"type": "message_start", "message": {"role": "assistant", "content": []}}),
+        json!({"type": "message_stop"}),
+    ];
+    let frames =
+        frames.map(|it| format!("event: {}\ndata: {it}\n\n", it["type"].as_str().unwrap()));
+    let answer = vec![
+        Step::head(200, "text/event-stream"),
+        Step::Chunk(frames.concat().into()),
+    ];
+    let upstream = Upstream::scripted(vec![answer; 2]).await;
+    let stage = Stage::at(Hands::default(), full(upstream.url())).await;
+    let streamed = |turns| {
+        let mut body: Value = serde_json::from_str(&conversation(turns)).unwrap();
+        body["stream"] = json!(true);
+        body.to_string()
+    };
+    let mut read = Vec::new();
+    for turn in 0..2 {
+        let response = stage.ask(&SPOKEN[1], streamed(turn + 1)).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+        let settled = stage.books.settled(turn + 1).await[turn].settled.clone();
+        let leg = settled.unwrap().legs.remove(0);
+        assert!(leg.estimated, "{leg:?}");
+        read.push(leg.usage.cache_read > Tokens(0));
+        stage.clock.turn(20_000);
+    }
+    assert_eq!(read, [false, true]);
 }

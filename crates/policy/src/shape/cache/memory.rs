@@ -7,7 +7,7 @@
 //! `memory_is_bounded`).
 
 use wire::prompt::{Chain, Prompt};
-use wire::usage::{Tokens, Ttl};
+use wire::usage::{Tokens, Ttl, Usage};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::bank::Account;
@@ -231,9 +231,16 @@ impl Memory {
         }
     }
 
-    /// The call is over and its usage known: learns how the model counts, and says what was lost
-    /// if the provider read much less than it should still have held.
-    pub fn settled(&mut self, ticket: &Ticket, input: Tokens, read: Tokens) -> Option<Miss> {
+    /// The call is over and its usage known: learns how the model counts and what it holds, and says
+    /// what was lost if the provider read much less than it should still have held.
+    pub fn settled(&mut self, ticket: &Ticket, usage: &Usage) -> Option<Miss> {
+        let (input, read) = (usage.input(), usage.cache_read);
+        // Nothing was kept: the prompt is shorter than was estimated.
+        if read + usage.cache_write.total() == Tokens(0) {
+            for key in &ticket.entries {
+                self.entries.remove(*key);
+            }
+        }
         if let Some(counting) = &ticket.counting {
             self.estimator
                 .learn(ticket.target, counting.estimated(), input);

@@ -4,7 +4,7 @@ use proptest::prelude::{Strategy, any, prop};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use wire::dialect::request::ClientCache;
 use wire::prompt::{Chain, Kind, Part, Prompt, Role, Segment, Slot};
-use wire::usage::{Tokens, Ttl};
+use wire::usage::{CacheWrites, Tokens, Ttl, Usage};
 
 use super::decide::decide;
 use super::explain::Cause;
@@ -294,6 +294,35 @@ fn the_longer_lifetime_ends_behind_what_is_held() {
     assert_eq!([hour(&marks[1]), hour(&marks[2])], [Some(3), Some(3)]);
     assert_eq!(deepest(&marks[1]), Some((4, Ttl::Minutes5)));
     assert_eq!(deepest(&marks[2]), Some((6, Ttl::Minutes5)));
+}
+
+#[test]
+fn what_was_not_kept_is_not_held() {
+    let pieces = [text(1, 500), text(2, 500), text(3, 100)];
+    let mut longer = pieces.to_vec();
+    longer.extend([text(4, 500), text(5, 500)]);
+    let expected_after = |usage: &Usage| {
+        let (mut memory, family) = (Memory::default(), CacheFamily::Anthropic);
+        let first = decide_on(&mut memory, family, 0, &pieces, None);
+        assert!(!first.marks.is_empty());
+        memory.settled(&first.ticket, usage);
+        let second = decide_on(&mut memory, family, 3_000, &longer, None);
+        second.ticket.expected_read
+    };
+    // The provider counted less than the minimum, and wrote nothing.
+    let counted_less = Usage {
+        uncached: Tokens(1_014),
+        ..Usage::default()
+    };
+    let written = Usage {
+        cache_write: CacheWrites {
+            minutes_5: Tokens(1_100),
+            ..CacheWrites::default()
+        },
+        ..Usage::default()
+    };
+    assert_eq!(expected_after(&counted_less), Tokens(0));
+    assert_eq!(expected_after(&written), Tokens(1_100));
 }
 
 #[test]
