@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use policy::key;
 use wire::provider::Auth;
 
-use crate::receive::KEY_HEADER;
+use crate::receive::{API_KEYS, KEY_HEADER};
 use crate::setup::{Access, Credential, Upstream};
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
@@ -54,12 +54,8 @@ pub fn upstream(client: &HeaderMap, upstream: &Upstream, access: Access) -> Head
 /// The headers of a request that the client knows nothing of: nothing of its own but the credential,
 /// where the upstream takes that.
 pub fn alone(client: &HeaderMap, to: &Upstream, access: Access) -> HeaderMap {
-    let names = [
-        AUTHORIZATION,
-        HeaderName::from_static("x-api-key"),
-        KEY_HEADER,
-    ];
-    let kept = names.into_iter().filter_map(|name| {
+    let names = [AUTHORIZATION, KEY_HEADER].into_iter().chain(API_KEYS);
+    let kept = names.filter_map(|name| {
         let value = client.get(&name)?.clone();
         Some((name, value))
     });
@@ -72,7 +68,7 @@ fn from_client(client: &HeaderMap, access: Access, headers: &mut HeaderMap) {
     if access == Access::Keys && !ours_elsewhere {
         return; // what came in these headers opened our door; it is not for the upstream
     }
-    for name in [AUTHORIZATION, HeaderName::from_static("x-api-key")] {
+    for name in [AUTHORIZATION].into_iter().chain(API_KEYS) {
         if let Some(value) = client.get(&name).filter(|value| !is_ours(value)) {
             headers.insert(name, value.clone());
         }
@@ -88,7 +84,6 @@ fn is_ours(value: &HeaderValue) -> bool {
 
 /// Whether a client's header travels on. Encodings do not: answers are read here as plain bytes.
 fn keeps(name: &HeaderName) -> bool {
-    const CREDENTIALS: [&str; 3] = ["api-key", "x-api-key", "x-goog-api-key"];
     let dropped = [
         ACCEPT_ENCODING,
         AUTHORIZATION,
@@ -98,7 +93,8 @@ fn keeps(name: &HeaderName) -> bool {
     ];
     let text = name.as_str();
     !HOP.contains(&text)
-        && !CREDENTIALS.contains(&text)
+        && !API_KEYS.contains(name)
+        && text != "x-goog-api-key"
         && !dropped.contains(name)
         && !text.starts_with(OURS)
 }

@@ -34,6 +34,12 @@ use crate::setup::Access;
 /// Carries a key of ours where `authorization` carries the provider's own.
 pub const KEY_HEADER: HeaderName = HeaderName::from_static("x-tokenwise-key");
 
+/// Where clients put a key besides `authorization`: Anthropic's, and those of Azure OpenAI.
+pub const API_KEYS: [HeaderName; 2] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+];
+
 /// The key's public id where no keys are configured.
 pub const ANONYMOUS: &str = "anonymous";
 
@@ -256,12 +262,10 @@ fn authenticate(
 /// The secret in the first of the headers that carries one.
 fn secret(headers: &HeaderMap) -> Option<String> {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let api_key = HeaderName::from_static("x-api-key");
-    text(&KEY_HEADER)
-        .map(str::to_owned)
-        .or_else(|| bearer(headers).map(str::to_owned))
-        .or_else(|| text(&api_key).map(str::to_owned))
-        .filter(|secret| !secret.is_empty())
+    let secret = text(&KEY_HEADER).or_else(|| bearer(headers));
+    let secret = secret.or_else(|| API_KEYS.iter().find_map(text));
+    let secret = secret.filter(|secret| !secret.is_empty());
+    secret.map(str::to_owned)
 }
 
 /// The secret of `authorization: Bearer …`.

@@ -84,7 +84,7 @@ async fn our_keys_stay_here() {
     let bearer = format!("Bearer {PROVIDER_KEY}");
     let configured = [(Some(bearer.as_str()), None), (None, Some(PROVIDER_KEY))];
     let own_bearer = format!("Bearer {OWN}");
-    let ways: [&[(&str, &str)]; 5] = [
+    let ways: [&[(&str, &str)]; 6] = [
         &[("authorization", "Bearer tw-client")],
         &[("x-api-key", "tw-client")],
         &[("x-tokenwise-key", "tw-client")],
@@ -103,6 +103,7 @@ async fn our_keys_stay_here() {
             ("connection", "x-private"),
             ("x-private", "tw-client"),
         ],
+        &[("api-key", "tw-client")],
     ];
     for (row, expect) in configured.into_iter().enumerate() {
         for headers in ways {
@@ -112,6 +113,7 @@ async fn our_keys_stay_here() {
     for row in 0..SPOKEN.len() {
         check(from_client, row, ways[0], (None, None)).await;
         check(from_client, row, ways[1], (None, None)).await;
+        check(from_client, row, ways[5], (None, None)).await;
         check(from_client, row, ways[3], (Some(&own_bearer), Some(OWN))).await;
         // Given twice, once in the provider's place.
         let twice = [ways[2], ways[0], ways[1]].concat();
@@ -127,6 +129,9 @@ async fn our_keys_stay_here() {
             (None, Some(OWN)),
         )
         .await;
+        // As clients of Azure OpenAI send theirs.
+        let azure = sent(open_from_client, row, &[("api-key", OWN)]).await;
+        assert_eq!(azure.header("api-key"), Some(OWN));
     }
 }
 
