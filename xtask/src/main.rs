@@ -11,6 +11,7 @@ mod cargo;
 mod check;
 mod compat;
 mod deny;
+mod dist;
 mod generate;
 mod outcome;
 mod source;
@@ -53,6 +54,11 @@ static COMMANDS: &[Command] = &[
         name: "deny",
         says: "licences, advisories, banned and doubled packages",
         run: deny::run,
+    },
+    Command {
+        name: "dist",
+        says: "the binary for what runs for long, optimised by a profile of the demo",
+        run: dist::run,
     },
     Command {
         name: "gen",
