@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the binary for what runs for long, optimised by what a demo does.
+//! `cargo xtask dist`: a release for what runs for long, optimised by what a demo does.
 //!
 //! **Invariant**: the two builds differ in nothing but the profile, for one describes the code of the
 //! other (test `only_the_profile_differs`).
@@ -15,7 +15,7 @@ const DEMOS: usize = 3;
 
 /// Builds, runs demos, and builds anew with their profile.
 pub(crate) fn run(steps: &mut Steps, _arguments: &[String]) {
-    let what = "profile of `tokenwise demo`, then cargo build --profile dist";
+    let what = "cargo build --release, by a profile of `tokenwise demo`";
     let place = steps.place();
     steps.step("dist", what, || match tools() {
         Err(missing) => place.missing(missing),
@@ -40,7 +40,7 @@ fn tools() -> Result<Tools, String> {
     }
     Err(
         "no llvm-profdata (rustup component add llvm-tools); without a profile: \
-         cargo build --profile dist"
+         cargo build --release"
             .to_owned(),
     )
 }
@@ -80,7 +80,7 @@ fn build(tools: &Tools) -> Result<PathBuf, String> {
 
 /// A build with one more flag. A target is named, so that build scripts are built without it.
 fn built(tools: &Tools, folder: &Path, flag: &str) -> Command {
-    let mut command = cargo(&["build", "--profile", "dist", "--package", "cli", "--target"]);
+    let mut command = cargo(&["build", "--release", "--package", "cli", "--target"]);
     command.arg(&tools.host);
     command
         .env("CARGO_TARGET_DIR", folder)
@@ -89,7 +89,7 @@ fn built(tools: &Tools, folder: &Path, flag: &str) -> Command {
 }
 
 fn binary(tools: &Tools, folder: &Path) -> PathBuf {
-    folder.join(&tools.host).join("dist").join("tokenwise")
+    folder.join(&tools.host).join("release").join("tokenwise")
 }
 
 #[cfg(test)]
@@ -113,6 +113,6 @@ mod tests {
             (format!("{:?}", command.get_args()), names)
         });
         assert_eq!(counting, profiled);
-        assert!(counting.0.contains("dist"), "{counting:?}");
+        assert!(counting.0.contains("release"), "{counting:?}");
     }
 }

@@ -57,7 +57,7 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "dist",
-        says: "the binary for what runs for long, optimised by a profile of the demo",
+        says: "a release for what runs for long, optimised by a profile of the demo",
         run: dist::run,
     },
     Command {
